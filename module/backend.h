@@ -1,0 +1,251 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The small door to the hardware: one guest CPU as VT-x and SVM both see it,
+ * and the operations that a backend offers on it.
+ *
+ * A backend knows how to load and store state, to enter the guest, and to say
+ * in neutral words why it came out. It decides no policy: what CPUID answers,
+ * which MSR exists, what a write to CR4 may change is the core's business.
+ *
+ * Registers live in groups. `valid` tells which groups of struct mk_cpu hold
+ * the guest's current values, `dirty` which of them the hardware has yet to
+ * be told. Read a group after mk_cpu_need(), change it with mk_cpu_touch();
+ * the backend fetches and flushes only what these masks ask for.
+ *
+ * May know: floors 0 and 1. Read next: core/vcpu.h for what stands around a
+ * mk_cpu; vmx/run.c and svm/run.c for the two implementations.
+ */
+#ifndef MK_BACKEND_H
+#define MK_BACKEND_H
+
+#include <linux/kvm_types.h>
+#include <linux/types.h>
+
+#include "facts/exit.h"
+
+/* General registers, by the number that ModRM and REX give them. */
+enum mk_gpr {
+	MK_RAX, MK_RCX, MK_RDX, MK_RBX, MK_RSP, MK_RBP, MK_RSI, MK_RDI,
+	MK_R8, MK_R9, MK_R10, MK_R11, MK_R12, MK_R13, MK_R14, MK_R15,
+	MK_NR_GPR
+};
+
+/* Segments, by the number that instructions give them; then the two system ones. */
+enum mk_seg_reg {
+	MK_ES, MK_CS, MK_SS, MK_DS, MK_FS, MK_GS, MK_LDTR, MK_TR,
+	MK_NR_SEG
+};
+
+/* Register groups. General registers except RSP, and CR2, are always valid. */
+#define MK_G_RSP	BIT(0)
+#define MK_G_RIP	BIT(1)
+#define MK_G_RFLAGS	BIT(2)
+#define MK_G_SEG	BIT(3)	/* all eight segments, base to attributes */
+#define MK_G_TABLES	BIT(4)	/* GDTR, IDTR */
+#define MK_G_CR		BIT(5)	/* CR0, CR4 as the guest reads them */
+#define MK_G_CR3	BIT(6)
+#define MK_G_EFER	BIT(7)
+#define MK_G_PDPTE	BIT(8)	/* matters to EPT alone */
+#define MK_G_SYSENTER	BIT(9)
+#define MK_G_SYSCALL	BIT(10)	/* STAR, LSTAR, CSTAR, SFMASK, KERNEL_GS_BASE */
+#define MK_G_DR		BIT(11)
+#define MK_G_PAT	BIT(12)
+#define MK_G_SHADOW	BIT(13)	/* interruptibility: STI and MOV SS shadow, NMI blocking */
+#define MK_G_DEBUGCTL	BIT(14)
+#define MK_G_ALL	(BIT(15) - 1)
+
+/* struct mk_seg.ar: the format of a VMCS access-rights field. */
+#define MK_AR_TYPE	0x000fu
+#define MK_AR_S		BIT(4)
+#define MK_AR_DPL_SHIFT	5
+#define MK_AR_DPL	(3u << MK_AR_DPL_SHIFT)
+#define MK_AR_P		BIT(7)
+#define MK_AR_AVL	BIT(12)
+#define MK_AR_L		BIT(13)
+#define MK_AR_DB	BIT(14)
+#define MK_AR_G		BIT(15)
+#define MK_AR_UNUSABLE	BIT(16)
+
+struct mk_seg {
+	u64 base;
+	u32 limit;	/* in bytes, granularity applied */
+	u32 ar;		/* MK_AR_* */
+	u16 sel;
+};
+
+struct mk_table {
+	u64 base;
+	u16 limit;
+};
+
+/* mk_cpu.shadow */
+#define MK_SHADOW_STI	BIT(0)
+#define MK_SHADOW_MOVSS	BIT(1)
+#define MK_SHADOW_NMI	BIT(2)	/* NMIs are blocked until the next IRET */
+
+/* mk_cpu.flush: what the next entry must flush; set by the core, cleared by run() */
+#define MK_FLUSH_GUEST	BIT(0)	/* what this vCPU cached of the guest's own tables */
+#define MK_FLUSH_TDP	BIT(1)	/* what any vCPU cached of mk_cpu.tdp_root */
+
+/**
+ * struct mk_cpu - one guest CPU as the hardware runs it
+ *
+ * Owned by the thread that holds the vCPU's mutex; no lock of its own.
+ */
+struct mk_cpu {
+	u64 gpr[MK_NR_GPR];
+	u64 cr2;
+	u64 rip;
+	u64 rflags;
+	u32 valid;
+	u32 dirty;
+
+	struct mk_event inject;		/* core -> run(): delivered with this entry */
+	struct mk_event vectoring;	/* run() -> core: its delivery was cut short */
+	bool irq_window;		/* core -> run(): exit when an interrupt could be taken */
+	bool nmi_window;		/* core -> run(): exit when an NMI could be taken */
+	u8 flush;			/* MK_FLUSH_* */
+	u8 tpr_threshold;		/* reserved for a CPU with a TPR shadow; 0 today */
+
+	u64 cr0, cr3, cr4, efer;
+	u64 pdpte[4];
+	struct mk_seg seg[MK_NR_SEG];
+	struct mk_table gdt, idt;
+	u64 sysenter_cs, sysenter_esp, sysenter_eip;
+	u64 star, lstar, cstar, sfmask, kernel_gs_base;
+	u64 dr[4], dr6, dr7;
+	u64 pat;
+	u64 debugctl;
+	u32 shadow;			/* MK_SHADOW_* */
+
+	u64 cr8;			/* TPR bits 7:4, kept by the core; see intercept_cr8 */
+	u64 xcr0, xss;
+	u32 pkru;			/* guest's, while the host's is loaded */
+	u64 spec_ctrl;			/* guest IA32_SPEC_CTRL */
+	u64 tsc_aux;
+	s64 tsc_offset;			/* ticks added to the host's TSC; see set_tsc_offset */
+
+	hpa_t tdp_root;			/* physical address of the EPT or NPT root table */
+	int host_cpu;			/* CPU it is or was last loaded on; -1: none */
+	bool ran;			/* an entry has succeeded since its creation */
+	void *hw;			/* the backend's own: VMCS or VMCB and what goes with it */
+};
+
+/**
+ * struct mk_refusal - why a CPU cannot run guests
+ * @err: negative errno: -EOPNOTSUPP (no hardware, or firmware locked it),
+ *       -EBUSY (somebody else holds it), -EIO (the instruction failed)
+ * @why: a sentence for the log, with the remedy
+ */
+struct mk_refusal {
+	int err;
+	const char *why;
+};
+
+/**
+ * struct mk_backend - what VT-x and SVM must each be able to do
+ *
+ * Context "loaded" means: between load() and put(), preemption disabled.
+ *
+ * @name:     "vmx" or "svm"
+ * @tdp:      format of its nested page tables
+ * @caps:     see struct mk_caps; valid after setup()
+ * @supported: does this CPU have the hardware at all, unlocked? Never sleeps,
+ *            changes nothing; fills @refusal and returns its errno if not
+ * @setup:    once, at module load: read capability MSRs, allocate per-CPU areas
+ * @teardown: the reverse
+ * @cpu_on:   on the calling CPU, interrupts off: take the hardware (VMXON,
+ *            EFER.SVME); -EBUSY where somebody holds it already
+ * @cpu_off:  on the calling CPU, interrupts off: give it back
+ * @vcpu_create: allocate @hw, put the machine into its RESET state as far as
+ *            the hardware's own structures go; all groups of mk_cpu are
+ *            flushed at the first entry. May sleep; GFP_KERNEL_ACCOUNT
+ * @vcpu_destroy: may sleep; the vCPU is not loaded
+ * @load:     make the VMCS/VMCB current on this CPU and save what put()
+ *            restores of the host; on a new CPU flush what must not be stale
+ * @put:      host state that entries leave changed goes back
+ * @need:     fetch these groups into mk_cpu; called by mk_cpu_need() only.
+ *            Loaded, or not: then it loads by itself where the hardware needs it
+ * @run:      interrupts off, loaded: flush dirty groups, inject, enter, leave,
+ *            fill @x. All groups are invalid afterwards. Host NMIs and machine
+ *            checks that ended the run are delivered to the host before return
+ * @pass_msr: let the guest read and write @msr without an exit, or not
+ * @set_tsc_offset: applied at the next entry
+ * @hypercall_len: bytes of VMCALL or VMMCALL
+ */
+enum mk_tdp_format { MK_TDP_EPT, MK_TDP_NPT };
+
+/**
+ * struct mk_caps - what the backend found in this machine
+ */
+struct mk_caps {
+	bool tdp_2m, tdp_1g;
+	bool tdp_ad;		/* the hardware sets accessed and dirty bits in nested entries */
+	bool tdp_exec_only;
+	bool next_rip;		/* exits tell the instruction's length */
+	bool decode_assist;
+	bool tsc_scaling;
+	bool vnmi;		/* NMI blocking is tracked by the hardware */
+	bool xsaves;
+	bool rdtscp, invpcid, umip, pku;	/* may the guest have these */
+	u32 tlb_tags;		/* VPIDs or ASIDs */
+};
+
+struct mk_backend {
+	const char *name;
+	enum mk_tdp_format tdp;
+	u8 hypercall_len;
+	struct mk_caps *caps;
+
+	int (*supported)(struct mk_refusal *refusal);
+	int (*setup)(struct mk_refusal *refusal);
+	void (*teardown)(void);
+	int (*cpu_on)(struct mk_refusal *refusal);
+	void (*cpu_off)(void);
+
+	int (*vcpu_create)(struct mk_cpu *cpu);
+	void (*vcpu_destroy)(struct mk_cpu *cpu);
+	void (*load)(struct mk_cpu *cpu);
+	void (*put)(struct mk_cpu *cpu);
+	void (*need)(struct mk_cpu *cpu, u32 groups);
+	void (*run)(struct mk_cpu *cpu, struct mk_exit *x);
+	void (*pass_msr)(struct mk_cpu *cpu, u32 msr, bool read, bool write);
+	void (*set_tsc_offset)(struct mk_cpu *cpu, s64 offset);
+	void (*describe)(struct mk_cpu *cpu, char *buf, size_t size); /* a failed entry, in words */
+};
+
+extern const struct mk_backend mk_vmx, mk_svm;
+/* The one in use; set once when the module loads. */
+extern const struct mk_backend *mk_hw;
+
+/* Make sure that @groups of @cpu hold the guest's current values. */
+static inline void mk_cpu_need(struct mk_cpu *cpu, u32 groups)
+{
+	groups &= ~cpu->valid;
+	if (groups) {
+		mk_hw->need(cpu, groups);
+		cpu->valid |= groups;
+	}
+}
+
+/* @groups have been, or are about to be, changed: the next entry loads them. */
+static inline void mk_cpu_touch(struct mk_cpu *cpu, u32 groups)
+{
+	mk_cpu_need(cpu, groups);
+	cpu->dirty |= groups;
+}
+
+/* Current privilege level. SS.DPL holds it in all modes (both backends see to it). */
+static inline unsigned int mk_cpu_cpl(struct mk_cpu *cpu)
+{
+	mk_cpu_need(cpu, MK_G_SEG);
+	return (cpu->seg[MK_SS].ar & MK_AR_DPL) >> MK_AR_DPL_SHIFT;
+}
+
+static inline bool mk_cpu_long_mode(struct mk_cpu *cpu)
+{
+	mk_cpu_need(cpu, MK_G_EFER);
+	return cpu->efer & BIT_ULL(10);	/* EFER.LMA */
+}
+
+#endif

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A virtual CPU: the hardware's view of it (struct mk_cpu) and all that KVM's
+ * ABI hangs around that: kvm_run, events that wait, CPUID, MSRs, a halted
+ * thread, an access to a device that userspace has yet to answer.
+ *
+ * Everything is under vcpu->mutex unless it is marked (a) atomic or (c)
+ * constant after creation. Read next: core/run.c.
+ */
+#ifndef MK_CORE_VCPU_H
+#define MK_CORE_VCPU_H
+
+#include <linux/kvm.h>
+#include <linux/mutex.h>
+#include <linux/preempt.h>
+#include <linux/rcuwait.h>
+
+#include "backend.h"
+#include "core/vm.h"
+
+/* mk_vcpu.requests: set by anybody, taken by the vCPU's thread before an entry */
+enum mk_request {
+	MK_REQ_FLUSH_TDP,	/* nested mappings were taken away */
+	MK_REQ_EVENT,		/* something to inject may have come up */
+	MK_REQ_DEAD,		/* the VM is gone: no further entry */
+	MK_REQ_TRIPLE_FAULT,
+};
+
+/* Where the vCPU's thread is; see mk_vcpu_kick(). */
+enum mk_vcpu_mode {
+	MK_OUTSIDE,		/* not near the guest: requests are seen before it enters */
+	MK_IN_GUEST,		/* interrupts off, or in the guest: an IPI brings it out */
+};
+
+/* What a handler of an exit says. */
+enum mk_next {
+	MK_RESUME,		/* enter the guest again */
+	MK_TO_USER,		/* kvm_run is filled: return 0 from KVM_RUN */
+	MK_SLOW,		/* fast handlers only: again, with interrupts enabled */
+	MK_DEAD,		/* cannot go on: KVM_EXIT_INTERNAL_ERROR is filled */
+};
+
+#define MK_MAX_CPUID	256
+#define MK_NR_FRAGMENTS	4
+
+/* One access of the executor that a device in userspace has to answer. */
+struct mk_fragment {
+	gpa_t gpa;
+	u8 len;			/* 1..8 bytes */
+	bool write;
+	u8 data[8];
+};
+
+struct mk_exception {
+	bool pending;
+	u8 vector;
+	bool has_error;
+	u32 error;
+	u64 payload;		/* CR2 of a #PF, DR6 bits of a #DB */
+};
+
+struct mk_vcpu {
+	struct mk_cpu cpu;
+	struct mk_vm *vm;		/* (c) */
+	int id;				/* (c) */
+	struct mutex mutex;
+	struct kvm_run *run;		/* (c) page 0 of the mmap */
+	void *pio_page;			/* (c) page 1 */
+	void *ring_page;		/* (c) page 2: coalesced MMIO, kept zero until it is offered */
+	refcount_t users_unused;
+
+	unsigned long requests;		/* (a) bits of enum mk_request */
+	int mode;			/* (a) enum mk_vcpu_mode */
+	struct rcuwait wait;		/* a halted vCPU sleeps here */
+	struct preempt_notifier preempt;
+	bool loaded;			/* between load and put, for preempt notifiers */
+	u32 mp_state;			/* KVM_MP_STATE_* */
+
+	struct fpu_guest fpu;		/* see core/fpu.c */
+	u64 guest_xcr0_allowed;		/* what XSETBV may set, from CPUID 0xd */
+
+	struct mk_exception exception;
+	bool nmi_pending;		/* one more may wait behind the one that is served */
+	bool nmi_queued;
+	int user_irq;			/* KVM_INTERRUPT's vector, or -1 */
+
+	struct kvm_cpuid_entry2 *cpuid;	/* sorted by function and index */
+	int nr_cpuid;
+	u8 maxphyaddr;
+	u64 cr4_allowed;		/* bits that this guest's CPUID lets it set */
+	u64 efer_allowed;
+
+	/* MSRs that no hardware holds for us; see core/msr.c */
+	u64 apic_base_unused;
+	u64 misc_enable;
+	u64 tsc_adjust;
+	u64 mtrr_def_type;
+	u64 mtrr_fixed[11];
+	u64 mtrr_var[16];
+	u64 mcg_cap, mcg_status, mcg_ctl;
+	u64 arch_capabilities;
+	u64 ucode_rev;
+	u64 platform_info;
+	u64 msr_pat_unused;
+
+	/* What userspace must complete before the guest goes on. */
+	int (*complete)(struct mk_vcpu *v);	/* enum mk_next */
+	struct mk_fragment frag[MK_NR_FRAGMENTS];
+	u8 nr_frag, frag_next;		/* known; the one that userspace is answering */
+
+	struct mk_exit exit;		/* the last one */
+	u64 exits[MK_EXIT_NR];		/* how many of each kind */
+
+	void *apic;			/* the board's: local APIC */
+};
+
+/* core/vcpu.c */
+struct mk_vcpu *mk_vcpu_create(struct mk_vm *vm, u32 id);
+void mk_vcpu_destroy(struct mk_vcpu *v);
+void mk_vcpu_load(struct mk_vcpu *v);	/* mutex held; pairs with mk_vcpu_put */
+void mk_vcpu_put(struct mk_vcpu *v);
+void mk_vcpu_reset(struct mk_vcpu *v, bool init);
+
+/**
+ * mk_vcpu_kick - make @v look at its requests
+ *
+ * Any context, including hard interrupts. Wakes it if it is halted; brings it
+ * out of the guest if it is in there on another CPU.
+ */
+void mk_vcpu_kick(struct mk_vcpu *v);
+
+static inline void mk_request(struct mk_vcpu *v, enum mk_request req)
+{
+	smp_mb__before_atomic();
+	set_bit(req, &v->requests);
+	smp_mb__after_atomic();
+}
+
+/* core/run.c */
+int mk_vcpu_run(struct mk_vcpu *v);
+
+/* core/events.c: exceptions and interrupts for the guest */
+void mk_queue_exception(struct mk_vcpu *v, u8 vector);
+void mk_queue_exception_error(struct mk_vcpu *v, u8 vector, u32 error);
+void mk_queue_page_fault(struct mk_vcpu *v, u64 cr2, u32 error);
+static inline void mk_queue_gp(struct mk_vcpu *v)
+{
+	mk_queue_exception_error(v, 13, 0);
+}
+
+/* core/cpuid.c */
+/**
+ * mk_cpuid_find - the guest's CPUID leaf
+ * Return: the entry or NULL. O(log n); mutex held.
+ */
+const struct kvm_cpuid_entry2 *mk_cpuid_find(const struct mk_vcpu *v, u32 function, u32 index);
+void mk_cpuid_query(struct mk_vcpu *v, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
+/* KVM_GET_SUPPORTED_CPUID: fills at most *nent; -E2BIG if too few, with *nent as KVM leaves it */
+int mk_cpuid_supported(struct kvm_cpuid_entry2 *entries, u32 *nent);
+/* KVM_SET_CPUID2: takes over @entries (kvmalloc'ed, accounted) on success */
+int mk_cpuid_set(struct mk_vcpu *v, struct kvm_cpuid_entry2 *entries, u32 nent);
+/* CR4 or XCR0 changed: leaves 1 and 0xd follow (OSXSAVE, OSPKE, sizes) */
+void mk_cpuid_refresh(struct mk_vcpu *v);
+static inline bool mk_guest_has(const struct mk_vcpu *v, u32 function, u32 index, int reg, u32 bit)
+{
+	const struct kvm_cpuid_entry2 *e = mk_cpuid_find(v, function, index);
+
+	return e && ((&e->eax)[reg] & (1u << bit)); /* reg: 0 eax, 1 ebx, 2 ecx, 3 edx */
+}
+
+/* core/msr.c */
+/**
+ * mk_msr_get, mk_msr_set - one MSR of the guest
+ * @host: userspace (KVM_GET/SET_MSRS) asks, not the guest: read-only and
+ *        write-once MSRs may be written, CPUID does not hide
+ * Return: 0, or -EINVAL: the guest gets #GP, userspace a short count.
+ * Context: mutex held; works whether or not the vCPU is loaded.
+ */
+int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
+int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host);
+void mk_msr_reset(struct mk_vcpu *v);
+/* The vCPU's CPUID changed, or it is new: which MSRs pass without an exit */
+void mk_msr_passthrough(struct mk_vcpu *v);
+/* KVM_GET_MSR_INDEX_LIST and KVM_GET_MSR_FEATURE_INDEX_LIST; number of @list */
+const u32 *mk_msr_list(unsigned int *nr);
+
+/* core/regs.c: control registers as guest and userspace may set them */
+int mk_set_cr0(struct mk_vcpu *v, u64 val);	/* 0, or -EINVAL: #GP */
+int mk_set_cr3(struct mk_vcpu *v, u64 val);
+int mk_set_cr4(struct mk_vcpu *v, u64 val);
+int mk_set_efer(struct mk_vcpu *v, u64 val, bool host);
+int mk_set_xcr(struct mk_vcpu *v, u32 index, u64 val);
+int mk_set_dr(struct mk_vcpu *v, int nr, u64 val);	/* -EINVAL: #GP, -ENOENT: #UD */
+u64 mk_get_cr8(struct mk_vcpu *v);
+int mk_set_cr8(struct mk_vcpu *v, u64 val);
+int mk_load_pdptes(struct mk_vcpu *v, u64 cr3);
+int mk_get_regs(struct mk_vcpu *v, struct kvm_regs *regs);
+int mk_set_regs(struct mk_vcpu *v, const struct kvm_regs *regs);
+int mk_get_sregs(struct mk_vcpu *v, struct kvm_sregs *sregs);
+int mk_set_sregs(struct mk_vcpu *v, const struct kvm_sregs *sregs);
+
+/* core/fpu.c */
+int mk_fpu_create(struct mk_vcpu *v);
+void mk_fpu_destroy(struct mk_vcpu *v);
+void mk_fpu_enter(struct mk_vcpu *v);	/* guest's registers in, on the way to the guest */
+void mk_fpu_leave(struct mk_vcpu *v);
+int mk_get_fpu(struct mk_vcpu *v, struct kvm_fpu *fpu);
+int mk_set_fpu(struct mk_vcpu *v, const struct kvm_fpu *fpu);
+
+/* core/time.c */
+u64 mk_guest_tsc(struct mk_vcpu *v);
+void mk_set_guest_tsc(struct mk_vcpu *v, u64 tsc);
+
+#endif

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A virtual machine: its memory slots, nested page tables and vCPUs, and the
+ * table through which the board (floor 5) serves it.
+ *
+ * Locks, outermost first:
+ *   [L] vm->lock        mutex: slots, vCPU creation, irqchip creation
+ *   [V] vcpu->mutex     mutex: everything of one vCPU
+ *   [M] vm->mmu_lock    spinlock: nested page tables, mmu_seq, dirty bitmaps' changes
+ * A field marked [R] is read under RCU or vm->srcu and changed under [L];
+ * (c) is constant after creation; (a) is atomic.
+ *
+ * Read next: core/vcpu.h, core/mmu.h, core/memory.h.
+ */
+#ifndef MK_CORE_VM_H
+#define MK_CORE_VM_H
+
+#include <linux/kvm.h>
+#include <linux/kvm_types.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/refcount.h>
+#include <linux/spinlock.h>
+#include <linux/srcu.h>
+#include <linux/xarray.h>
+
+struct mk_vcpu;
+struct mk_vm;
+struct mk_slots;
+
+#define MK_MAX_VCPUS	1	/* several are another floor's work: see README */
+#define MK_MAX_VCPU_ID	1
+#define MK_NR_GSI	24
+
+/**
+ * struct mk_board_ops - what the board does for the core
+ *
+ * Handed down by KVM_CREATE_IRQCHIP; NULL in struct mk_vm until then. All
+ * vCPU operations run with vcpu->mutex held unless said otherwise.
+ *
+ * @vcpu_init:   give a new vCPU its local APIC (v->apic); errno
+ * @vcpu_free:   take it back
+ * @vcpu_reset:  INIT or power-on state
+ * @irq_pending: a vector that the vCPU would take now (above its PPR, or the
+ *               PIC's through LINT0), or -1; changes nothing. Also called
+ *               from the halt loop; must be cheap
+ * @irq_ack:     accept it: IRR to ISR, or PIC INTA; the vector, or -1 if it went
+ * @run_prepare: before interrupts are disabled for an entry: deliver expired
+ *               timers and whatever else is deferred to the vCPU's thread
+ * @mmio:        a guest access of 1..8 bytes; true if it was the board's
+ * @pio:         likewise for ports, 1, 2 or 4 bytes
+ * @cr8:         get/set the task priority (TPR bits 7:4)
+ * @msr_get, @msr_set: APIC_BASE, x2APIC, TSC_DEADLINE; -ENOENT: not the board's;
+ *               -EINVAL: #GP. @host: userspace asks, not the guest
+ * @vm_free:     the VM dies
+ * @has_timer:   a timer is due to fire for v (halted vCPUs wake up by mk_vcpu_kick)
+ */
+struct mk_board_ops {
+	int (*vcpu_init)(struct mk_vcpu *v);
+	void (*vcpu_free)(struct mk_vcpu *v);
+	void (*vcpu_reset)(struct mk_vcpu *v, bool init);
+	int (*irq_pending)(struct mk_vcpu *v);
+	int (*irq_ack)(struct mk_vcpu *v);
+	void (*run_prepare)(struct mk_vcpu *v);
+	bool (*mmio)(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write);
+	bool (*pio)(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write);
+	u64 (*get_cr8)(struct mk_vcpu *v);
+	void (*set_cr8)(struct mk_vcpu *v, u64 cr8);
+	int (*msr_get)(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
+	int (*msr_set)(struct mk_vcpu *v, u32 msr, u64 val, bool host);
+	void (*vm_free)(struct mk_vm *vm);
+};
+
+struct mk_vm {
+	struct mutex lock;
+	refcount_t users;		/* (a) VM fd and each vCPU fd */
+	struct mm_struct *mm;		/* (c) its creator's; ioctls from another mm: -EIO */
+
+	struct mk_slots __rcu *slots;	/* [R] */
+	struct srcu_struct srcu;	/* held while guest memory is read or written by hva */
+
+	spinlock_t mmu_lock;
+	hpa_t tdp_root;			/* (c) */
+	unsigned long mmu_seq;		/* [M] counts invalidations that have ended */
+	unsigned long mmu_busy;		/* [M] invalidations in progress */
+	unsigned long busy_start, busy_end; /* [M] hva range that they cover together */
+	struct mmu_notifier notifier;
+	unsigned long nr_table_pages;	/* [M] pages in nested tables */
+
+	struct xarray vcpus;		/* id -> struct mk_vcpu; stored under [L] */
+	int nr_vcpus;			/* [L] */
+
+	const struct mk_board_ops *board; /* set once under [L], with release semantics */
+	void *irqchip;			/* the board's own */
+	void *pit;			/* the board's own */
+
+	gpa_t tss_addr, ident_addr;	/* [L] */
+	u32 tsc_khz;			/* (c) of the host */
+	s64 tsc_offset;			/* [L] new vCPUs start with it: guest TSC 0 at creation */
+	bool dead;			/* an internal error spoilt the whole VM: ioctls give -EIO */
+};
+
+static inline const struct mk_board_ops *mk_board(const struct mk_vm *vm)
+{
+	return smp_load_acquire(&vm->board);
+}
+
+/* core/vm.c */
+struct mk_vm *mk_vm_create(void);
+void mk_vm_get(struct mk_vm *vm);
+void mk_vm_put(struct mk_vm *vm);
+
+#endif

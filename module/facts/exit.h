@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * An exit is a value: what made the guest stop, in words that are the same
+ * for VT-x and SVM.
+ *
+ * A backend fills a struct mk_exit after each run of the guest; the core looks
+ * its kind up in one table of handlers, the recorder keeps it and userspace
+ * can read it. Nothing here knows a VMCS or a VMCB.
+ *
+ * Read next: module/backend.h, which says who fills what.
+ */
+#ifndef MK_FACTS_EXIT_H
+#define MK_FACTS_EXIT_H
+
+#include <linux/types.h>
+
+/* kind, name for people */
+#define MK_EXIT_KINDS(X)				\
+	X(NONE,		"none")				\
+	X(INTR,		"external interrupt")		\
+	X(NMI,		"nmi")				\
+	X(EXCEPTION,	"exception")			\
+	X(TRIPLE_FAULT,	"triple fault")			\
+	X(INIT,		"init")				\
+	X(SMI,		"smi")				\
+	X(IRQ_WINDOW,	"interrupt window")		\
+	X(NMI_WINDOW,	"nmi window")			\
+	X(TASK_SWITCH,	"task switch")			\
+	X(CPUID,	"cpuid")			\
+	X(HLT,		"hlt")				\
+	X(INVD,		"invd")				\
+	X(WBINVD,	"wbinvd")			\
+	X(RDPMC,	"rdpmc")			\
+	X(RDTSC,	"rdtsc")			\
+	X(HYPERCALL,	"hypercall")			\
+	X(CR,		"control register")		\
+	X(DR,		"debug register")		\
+	X(IO,		"port i/o")			\
+	X(RDMSR,	"rdmsr")			\
+	X(WRMSR,	"wrmsr")			\
+	X(XSETBV,	"xsetbv")			\
+	X(PAUSE,	"pause")			\
+	X(MONITOR,	"monitor")			\
+	X(MWAIT,	"mwait")			\
+	X(TDP_FAULT,	"nested page fault")		\
+	X(TDP_MISCONFIG, "nested table misconfigured")	\
+	X(UNDEFINED,	"undefined instruction")	\
+	X(TPR,		"tpr below threshold")		\
+	X(FAIL_ENTRY,	"failed entry")			\
+	X(UNKNOWN,	"unknown")
+
+enum mk_exit_kind {
+#define MK_X(kind, name) MK_EXIT_##kind,
+	MK_EXIT_KINDS(MK_X)
+#undef MK_X
+	MK_EXIT_NR
+};
+
+/* How an MK_EXIT_CR or MK_EXIT_DR reached its register. */
+enum mk_crdr_access {
+	MK_MOV_TO,
+	MK_MOV_FROM,
+	MK_CLTS,
+	MK_LMSW,
+};
+
+/* mk_exit.flags */
+#define MK_XF_DECODE	BIT(0)	/* CR, DR: cr.gpr is not known; decode the instruction */
+#define MK_XF_GVA	BIT(1)	/* TDP_FAULT: gva is valid */
+#define MK_XF_WALK	BIT(2)	/* TDP_FAULT: while walking the guest's own tables */
+
+/* mk_exit.access of an MK_EXIT_TDP_FAULT */
+#define MK_TDP_READ	BIT(0)
+#define MK_TDP_WRITE	BIT(1)
+#define MK_TDP_EXEC	BIT(2)
+#define MK_TDP_PRESENT	BIT(3)	/* an entry was there, and refused the access */
+
+/**
+ * struct mk_exit - why the guest stopped
+ * @kind:   one of enum mk_exit_kind
+ * @len:    bytes of the instruction that exited; 0 where the hardware does
+ *          not tell and the core must decode it
+ * @flags:  MK_XF_*
+ * @hw:     the hardware's own reason: VMX basic exit reason (with bit 31 for
+ *          a failed entry) or SVM EXITCODE
+ * @gpa:    TDP_FAULT, TDP_MISCONFIG: guest physical address in bytes
+ * @gva:    TDP_FAULT: guest linear address, if MK_XF_GVA
+ * @access: TDP_FAULT: MK_TDP_*
+ */
+struct mk_exit {
+	u8 kind;
+	u8 len;
+	u8 flags;
+	u32 hw;
+	union {
+		struct {
+			u64 gpa;
+			u64 gva;
+			u32 access;
+		};
+		struct {
+			u8 vector;
+			bool has_error;
+			u32 error;
+			u64 dr6;	/* #DB: the bits that the hardware would set in DR6 */
+		} ex;
+		struct {
+			u16 port;
+			u8 size;	/* bytes of one element: 1, 2 or 4 */
+			bool in, string, rep;
+		} io;
+		struct {
+			u8 nr;
+			u8 access;	/* enum mk_crdr_access */
+			u8 gpr;
+			u16 lmsw;	/* LMSW: the source operand */
+		} cr;
+		struct {
+			u64 qual;	/* FAIL_ENTRY, UNKNOWN: as the hardware gave it */
+			u64 info;
+		} raw;
+	};
+};
+
+enum mk_event_type {
+	MK_EV_NONE,
+	MK_EV_INTR,		/* external interrupt */
+	MK_EV_NMI,
+	MK_EV_EXCEPTION,	/* hardware exception */
+};
+
+/**
+ * struct mk_event - an interrupt or exception on its way into the guest
+ * @type:      enum mk_event_type
+ * @vector:    interrupt vector
+ * @has_error: an error code is pushed
+ * @error:     that error code
+ *
+ * INT n, INT3 and INTO are never here: an exit that cuts their delivery short
+ * leaves RIP on the instruction, and the guest simply executes it again.
+ */
+struct mk_event {
+	u8 type;
+	u8 vector;
+	bool has_error;
+	u32 error;
+};
+
+#endif
