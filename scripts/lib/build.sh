@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Builds for the test machines. The module is built in a copy of its sources for
+# each kernel release, so that the kernels (and what "make" left at the top)
+# never see one another's objects.
+
+# Leave a current copy of the module's sources in $1.
+copy_sources()
+{
+	local dir=$1 file
+	mkdir -p "$dir"
+	(cd "$dir" && find . -name '*.[chS]' ! -name '*.mod.c') | while read -r file; do
+		[ -e "$TOP/$file" ] || rm "$dir/$file"
+	done
+	cp -ru --preserve=timestamps "$TOP"/{Kbuild,module,uapi} "$dir/"
+}
+
+# Build for release $1, with further arguments to make; the result is
+# $CACHE/build/$1/minikvm.ko.
+make_module()
+{
+	local release=$1 dir=$CACHE/build/$1
+	shift
+	copy_sources "$dir"
+	make -C "/usr/src/linux-headers-$release" M="$dir" -j "$(nproc)" "$@" modules
+}
+
+# Build for release $1 and put the module at $2.
+build_module()
+{
+	[ -e "$TOP/Kbuild" ] || { say "no module yet"; return 0; }
+	locked "build-$1" make_module "$1" -s >&2 || die "minikvm.ko does not build for $1"
+	cp "$CACHE/build/$1/minikvm.ko" "$2"
+}
+
+# Launcher and test programs into root $1.
+build_userspace()
+{
+	[ ! -e "$TOP/userspace/Makefile" ] || locked userspace make -s -C "$TOP/userspace" >&2 || say "WARNING: the launcher does not build"
+	[ ! -e "$TOP/userspace/minikvm" ] || cp "$TOP/userspace/minikvm" "$1/bin/"
+	[ ! -e "$TOP/selftests/Makefile" ] || locked userspace make -s -k -C "$TOP/selftests" >&2 || say "WARNING: not all selftests build"
+	[ ! -d "$TOP/selftests" ] || find "$TOP/selftests" -maxdepth 1 -type f -perm -u+x -exec cp {} "$1/selftests/" \;
+}

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Debian's kernels as the test machines need them, in the cache:
+#   $CACHE/kernel/RELEASE/{vmlinuz,vmlinux,modules/*.ko}
+# The image is unpacked and never installed, so this machine's boot menu and
+# initramfs stay as they are. Headers are installed (lib/deps.sh), because their
+# makefiles name absolute paths.
+# Read next: lib/root.sh.
+
+# The newest release of series $1 (6.1 or 6.12) whose headers are installed.
+kernel_release()
+{
+	local dir
+	dir=$(find /usr/src -maxdepth 1 -name "linux-headers-$1.*-cloud-amd64" |
+		sort -V | tail -n 1)
+	[ -n "$dir" ] || die "no headers for $1: run scripts/install-deps"
+	basename "$dir" | sed 's/^linux-headers-//'
+}
+
+# Print 32 bits (or 8) of FILE at OFFSET as a number.
+peek32() { od -A n -t u4 -j "$2" -N 4 "$1" | tr -d ' '; }
+peek8() { od -A n -t u1 -j "$2" -N 1 "$1" | tr -d ' '; }
+
+# A bzImage's payload, by the setup header (the boot protocol's payload_offset
+# and payload_length); its last four bytes are the size, not the stream.
+unpack_vmlinux()
+{
+	local image=$1 start length magic
+	start=$((($(peek8 "$image" 0x1f1) + 1) * 512 + $(peek32 "$image" 0x248)))
+	length=$(($(peek32 "$image" 0x24c) - 4))
+	magic=$(od -A n -t x4 -j "$start" -N 4 "$image" | tr -d ' ')
+	payload() { tail -c +$((start + 1)) "$image" | head -c "$length"; }
+	case $magic in
+	184c2102) payload | lz4 -dc ;;
+	fd2fb528) payload | zstd -dc ;;
+	*) die "$image: payload compressed in an unknown way ($magic)" ;;
+	esac
+}
+
+# Copy module NAME of the tree MODULES and what it depends on to directory OUT.
+copy_module()
+{
+	local name=$1 modules=$2 out=$3 file dep
+	[ -e "$out/$name.ko" ] && return
+	file=$(find "$modules" -name "$name.ko*" -o -name "${name//_/-}.ko*" | head -n 1)
+	[ -n "$file" ] || return 0	# built in
+	case $file in
+	*.xz) xz -dc "$file" >"$out/$name.ko" ;;
+	*) cp "$file" "$out/$name.ko" ;;
+	esac
+	for dep in $(tr '\0' '\n' <"$out/$name.ko" | sed -n 's/^depends=//p' | tr , ' '); do
+		copy_module "${dep//-/_}" "$modules" "$out"
+	done
+}
+
+fill_kernel()
+{
+	local release=$1 out=$2 from=/ module
+	if [ ! -e "/boot/vmlinuz-$release" ]; then
+		say "downloading linux-image-$release"
+		mkdir "$out/deb"
+		(cd "$out/deb" && apt-get -q download "linux-image-$release") >&2
+		dpkg -x "$out"/deb/*.deb "$out/deb"
+		from=$out/deb
+	fi
+	say "unpacking kernel $release"
+	cp "$from/boot/vmlinuz-$release" "$out/vmlinuz"
+	unpack_vmlinux "$out/vmlinuz" >"$out/vmlinux"
+	mkdir "$out/modules"
+	for module in kvm kvm_amd kvm_intel irqbypass; do
+		copy_module "$module" "$from/lib/modules/$release" "$out/modules"
+	done
+	rm -rf "$out/deb"
+}
+
+# The cache directory of release $1.
+kernel_dir()
+{
+	locked kernel make_dir "$CACHE/kernel/$1" fill_kernel "$1" >&2
+	echo "$CACHE/kernel/$1"
+}

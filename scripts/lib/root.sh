@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# Root file systems, as cpio archives for the kernel's initramfs loader, which
+# accepts several in a row: a base that only depends on the kernel (cached), and a
+# layer for each run with what is being tested.
+# L1 is the test machine, L2 the guest that runs inside it.
+# Read next: l1/init, l2/init, lib/machine.sh.
+
+# Archive directory $1 as cpio on stdout, owned by root whoever runs this.
+pack()
+{
+	(cd "$1" && find . -mindepth 1 | busybox cpio -o -H newc -R 0:0 2>/dev/null)
+}
+
+# Both roots have the same skeleton: busybox, empty mount points, their /init.
+skeleton()
+{
+	local out=$1 init=$2
+	mkdir -p "$out"/{bin,dev,etc,lib,proc,root,run,sys,tmp}
+	cp "$(command -v busybox)" "$out/bin/busybox"
+	ln -s bin "$out/sbin"
+	ln -s busybox "$out/bin/sh"
+	install -m 755 "$init" "$out/init"
+}
+
+fill_base()
+{
+	local release=$1 out=$2 kernel
+	kernel=$CACHE/kernel/$release
+
+	skeleton "$out/l2" "$TOP/scripts/l2/init"
+	mkdir -p "$out/guest/guest"
+	pack "$out/l2" >"$out/guest/guest/initrd"
+	cp "$kernel/vmlinux" "$out/guest/guest/"
+	pack "$out/guest" >"$out/guest.cpio"
+	rm "$out/guest/guest/vmlinux"
+	cp "$kernel/vmlinuz" "$out/guest/guest/bzImage"
+	rm "$out/guest/guest/initrd"
+	pack "$out/guest" >"$out/bzimage.cpio"
+
+	skeleton "$out/l1" "$TOP/scripts/l1/init"
+	install -m 755 "$TOP"/scripts/l1/{load,unload} "$out/l1/bin/"
+	mkdir "$out/l1/stock"
+	cp "$kernel"/modules/*.ko "$out/l1/stock/"
+	pack "$out/l1" >"$out/l1.cpio"
+	rm -rf "$out"/{l1,l2,guest}
+}
+
+# The cached layers for release $1: $dir/{l1,guest,bzimage}.cpio
+base_dir()
+{
+	local key
+	key=$(cat "$TOP"/scripts/l1/* "$TOP"/scripts/l2/* "$TOP/scripts/lib/root.sh" |
+		cksum | cut -d ' ' -f 1)
+	kernel_dir "$1" >/dev/null
+	locked root make_dir "$CACHE/root/$1-$key" fill_base "$1" >&2
+	echo "$CACHE/root/$1-$key"
+}

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# The svm machine: QEMU's own CPU (TCG), which implements SVM with nested paging.
+# Needs the variables of lib/machine.sh.
+
+# One L1 CPU unless asked otherwise: with two, TCG hangs when a guest has several.
+svm_command()
+{
+	local accel=tcg,thread=single args=()
+	cat "${layers[@]}" >"$work/initrd"
+	if [ -n "$icount" ]; then
+		args=(-icount "shift=0,sleep=off" -rtc "base=2024-01-01,clock=vm" -seed 1)
+		append="nokaslr $append"
+	elif [ "$cpus" -gt 1 ] && [ "$(qemu_major)" -ge 10 ]; then
+		accel=tcg,thread=multi
+	fi
+	command=("$(qemu_binary)" -accel "$accel" -cpu "${model:-EPYC},+svm,check=off"
+		-smp "$cpus" -m "${mem:-2048}" -display none -no-reboot -nodefaults
+		-kernel "$kernel/vmlinuz" -initrd "$work/initrd"
+		-append "console=ttyS0 panic=-1 log_buf_len=4M $append"
+		${args[@]+"${args[@]}"})
+}
+
+svm_start()
+{
+	svm_command
+	timeout -k 5 "$deadline" "${command[@]}" -serial stdio </dev/null
+}
+
+svm_shell()
+{
+	svm_command
+	say "Ctrl-A x ends the machine"
+	"${command[@]}" -serial mon:stdio
+}
+
+qemu_binary() { echo qemu-system-x86_64; }
+qemu_major() { "$(qemu_binary)" --version | sed -n 's/.*version \([0-9]*\).*/\1/p'; }
