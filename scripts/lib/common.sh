@@ -49,3 +49,7 @@ make_dir()
 	"$@" "$tmp"
 	mv -T "$tmp" "$dir"
 }
+
+# A short name for the contents of files: what is made by other rules gets another
+# place in the cache.
+key_of() { cat "$@" | cksum | cut -d ' ' -f 1; }

@@ -2,7 +2,10 @@
 # shellcheck shell=bash
 #
 # Debian's kernels as the test machines need them, in the cache:
-#   $CACHE/kernel/RELEASE/{vmlinuz,vmlinux,modules/*.ko}
+#   vmlinuz	as packaged, a bzImage
+#   vmlinux	the ELF file inside it
+#   vmlinux.bin	what belongs at 16 MiB when no loader reads the ELF file
+#   modules/	stock KVM
 # The image is unpacked and never installed, so this machine's boot menu and
 # initramfs stay as they are. Headers are installed (lib/deps.sh), because their
 # makefiles name absolute paths.
@@ -67,6 +70,7 @@ fill_kernel()
 	say "unpacking kernel $release"
 	cp "$from/boot/vmlinuz-$release" "$out/vmlinuz"
 	unpack_vmlinux "$out/vmlinuz" >"$out/vmlinux"
+	objcopy -O binary "$out/vmlinux" "$out/vmlinux.bin"
 	mkdir "$out/modules"
 	for module in kvm kvm_amd kvm_intel irqbypass; do
 		copy_module "$module" "$from/lib/modules/$release" "$out/modules"
@@ -77,6 +81,8 @@ fill_kernel()
 # The cache directory of release $1.
 kernel_dir()
 {
-	locked kernel make_dir "$CACHE/kernel/$1" fill_kernel "$1" >&2
-	echo "$CACHE/kernel/$1"
+	local dir
+	dir=$CACHE/kernel/$1-$(key_of "$TOP/scripts/lib/kernel.sh")
+	locked kernel make_dir "$dir" fill_kernel "$1" >&2
+	echo "$dir"
 }

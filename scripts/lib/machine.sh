@@ -36,7 +36,7 @@ machine_prepare()
 		cp -rL "${pair%%:*}" "$work/root/${pair#*:}"
 	done
 	pack "$work/root" >"$work/run.cpio"
-	kernel=$CACHE/kernel/$release
+	kernel=$(kernel_dir "$release")
 	layers=("$base/l1.cpio" "$base/guest.cpio" "$base/bzimage.cpio" "$work/run.cpio")
 }
 

@@ -26,8 +26,7 @@ skeleton()
 
 fill_base()
 {
-	local release=$1 out=$2 kernel
-	kernel=$CACHE/kernel/$release
+	local kernel=$1 out=$2
 
 	skeleton "$out/l2" "$TOP/scripts/l2/init"
 	mkdir -p "$out/guest/guest"
@@ -47,13 +46,13 @@ fill_base()
 	rm -rf "$out"/{l1,l2,guest}
 }
 
-# The cached layers for release $1: $dir/{l1,guest,bzimage}.cpio
+# The cached layers for release $1: DIR/{l1,guest,bzimage}.cpio
 base_dir()
 {
-	local key
-	key=$(cat "$TOP"/scripts/l1/* "$TOP"/scripts/l2/* "$TOP/scripts/lib/root.sh" |
-		cksum | cut -d ' ' -f 1)
-	kernel_dir "$1" >/dev/null
-	locked root make_dir "$CACHE/root/$1-$key" fill_base "$1" >&2
-	echo "$CACHE/root/$1-$key"
+	local kernel dir
+	kernel=$(kernel_dir "$1")
+	dir=$CACHE/root/$(basename "$kernel")-$(key_of "$TOP"/scripts/l[12]/* \
+		"$TOP/scripts/lib/root.sh")
+	locked root make_dir "$dir" fill_base "$kernel" >&2
+	echo "$dir"
 }

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# The vmx machine: Bochs, whose CPU models implement VT-x, started from a raw disk
+# by our own loader (boot/boot.S).
+# Needs the variables of lib/machine.sh.
+
+# Half of an unhelped boot are self-tests of cryptography and tables that no test uses.
+vmx_cmdline="console=ttyS0 panic=-1 nokaslr mitigations=off cryptomgr.notests=1 \
+initcall_blacklist=trace_eval_init,load_system_certificate_list log_buf_len=4M"
+
+# The disk is read in chunks of 256 sectors.
+chunk=$((256 * 512))
+chunks() { echo $((($(stat -c %s "$1") + chunk - 1) / chunk)); }
+pad() { truncate -s "%$chunk" "$1"; }
+
+vmx_disk()
+{
+	local disk=$work/disk
+	cat "${layers[@]}" >"$work/initrd"
+	echo -n "$vmx_cmdline $append" >"$work/cmdline"
+	gcc -c -o "$work/boot.o" "$TOP/scripts/boot/boot.S" \
+		-DKERNEL_CHUNKS="$(chunks "$kernel/vmlinux.bin")" \
+		-DINITRD_CHUNKS="$(chunks "$work/initrd")" \
+		-DINITRD_SIZE="$(stat -c %s "$work/initrd")" \
+		-DVMLINUZ="\"$kernel/vmlinuz\"" -DCMDLINE="\"$work/cmdline\""
+	ld -m elf_x86_64 -Ttext 0x7c00 --oformat binary -o "$disk" "$work/boot.o"
+	pad "$disk"
+	cat "$kernel/vmlinux.bin" >>"$disk"
+	pad "$disk"
+	cat "$work/initrd" >>"$disk"
+	pad "$disk"
+	rm "$work/initrd"
+}
+
+# Write the configuration; $1 says where the serial port goes.
+vmx_config()
+{
+	cat >"$work/bochsrc" <<-END
+	display_library: term
+	romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot
+	vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
+	memory: guest=${mem:-768}, host=${mem:-768}
+	cpu: model=${model:-corei7_skylake_x}, count=$cpus, ips=50000000, reset_on_triple_fault=0
+	clock: sync=none
+	boot: disk
+	ata0-master: type=disk, path="$work/disk", mode=flat
+	com1: enabled=1, $1
+	plugin_ctrl: unmapped=1, biosdev=1, speaker=0, extfpuirq=1, parallel=0, serial=1
+	port_e9_hack: enabled=1
+	log: $work/bochs.log
+	panic: action=fatal
+	error: action=report
+	END
+	echo c >"$work/go"
+}
+
+# Debian's Bochs has the debugger built in, which waits for "c" at the start, and
+# its text display wants a terminal.
+vmx_bochs()
+{
+	timeout -k 5 "$deadline" env TERM=xterm \
+		script -q -e -c "bochs -q -f $work/bochsrc -rc $work/go" /dev/null \
+		</dev/null >"$work/screen" 2>&1
+}
+
+# Bochs ends with status 1 at a power-off, so its status says nothing.
+vmx_start()
+{
+	vmx_disk
+	mkfifo "$work/console"
+	vmx_config "mode=file, dev=$work/console"
+	vmx_bochs &
+	cat "$work/console"
+	wait $! || true
+	grep -E '^[0-9]+[pe]' "$work/bochs.log" >&2 || true
+}
+
+vmx_shell()
+{
+	vmx_disk
+	vmx_config "mode=term, dev=$(tty)"
+	vmx_bochs || true
+	stty sane
+}
