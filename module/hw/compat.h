@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * All that differs between the kernels that we build on, 6.1 and 6.12.
+ *
+ * One named wrapper for each difference; nothing else in the module asks for
+ * a kernel version. It also names the few kernel symbols that later kernels
+ * keep for their own KVM, so that a new kernel costs this file and no other.
+ */
+#ifndef MK_HW_COMPAT_H
+#define MK_HW_COMPAT_H
+
+#include <linux/cpuhotplug.h>
+#include <linux/syscore_ops.h>
+#include <linux/version.h>
+
+#if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
+#error "mini-kvm needs Linux 6.1 or newer"
+#endif
+
+/*
+ * Virtualization must come on before a task can run on a new CPU, and go off
+ * after the last has left it. Only fixed slots run there and the one named for
+ * KVM is stock KVM's, so we take one that belongs to another architecture and
+ * that nothing on x86 uses.
+ */
+#define MK_CPUHP_STARTING	CPUHP_AP_ARM_CORESIGHT_STARTING
+
+/* syscore operations: 6.12 (with its stable updates) passes a cookie. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#define MK_SYSCORE(name, suspend_fn, resume_fn)				\
+	static int name##_suspend(void *unused) { return suspend_fn(); }	\
+	static void name##_resume(void *unused) { resume_fn(); }	\
+	static const struct syscore_ops name##_ops = {			\
+		.suspend = name##_suspend, .resume = name##_resume,	\
+	};								\
+	static struct syscore name = { .ops = &name##_ops }
+#define mk_register_syscore	register_syscore
+#define mk_unregister_syscore	unregister_syscore
+#else
+#define MK_SYSCORE(name, suspend_fn, resume_fn)				\
+	static struct syscore_ops name = {				\
+		.suspend = suspend_fn, .resume = resume_fn,		\
+	}
+#define mk_register_syscore	register_syscore_ops
+#define mk_unregister_syscore	unregister_syscore_ops
+#endif
+
+#endif
