@@ -22,19 +22,7 @@
 #include <linux/types.h>
 
 #include "facts/exit.h"
-
-/* General registers, by the number that ModRM and REX give them. */
-enum mk_gpr {
-	MK_RAX, MK_RCX, MK_RDX, MK_RBX, MK_RSP, MK_RBP, MK_RSI, MK_RDI,
-	MK_R8, MK_R9, MK_R10, MK_R11, MK_R12, MK_R13, MK_R14, MK_R15,
-	MK_NR_GPR
-};
-
-/* Segments, by the number that instructions give them; then the two system ones. */
-enum mk_seg_reg {
-	MK_ES, MK_CS, MK_SS, MK_DS, MK_FS, MK_GS, MK_LDTR, MK_TR,
-	MK_NR_SEG
-};
+#include "facts/x86.h"
 
 /* Register groups. General registers except RSP, and CR2, are always valid. */
 #define MK_G_RSP	BIT(0)
@@ -53,25 +41,6 @@ enum mk_seg_reg {
 #define MK_G_SHADOW	BIT(13)	/* interruptibility: STI and MOV SS shadow, NMI blocking */
 #define MK_G_DEBUGCTL	BIT(14)
 #define MK_G_ALL	(BIT(15) - 1)
-
-/* struct mk_seg.ar: the format of a VMCS access-rights field. */
-#define MK_AR_TYPE	0x000fu
-#define MK_AR_S		BIT(4)
-#define MK_AR_DPL_SHIFT	5
-#define MK_AR_DPL	(3u << MK_AR_DPL_SHIFT)
-#define MK_AR_P		BIT(7)
-#define MK_AR_AVL	BIT(12)
-#define MK_AR_L		BIT(13)
-#define MK_AR_DB	BIT(14)
-#define MK_AR_G		BIT(15)
-#define MK_AR_UNUSABLE	BIT(16)
-
-struct mk_seg {
-	u64 base;
-	u32 limit;	/* in bytes, granularity applied */
-	u32 ar;		/* MK_AR_* */
-	u16 sel;
-};
 
 struct mk_table {
 	u64 base;

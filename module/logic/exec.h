@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Executing one decoded instruction for the guest, where the hardware could
+ * not: its operand is a device.
+ *
+ * Pure: registers are given, memory and ports are callbacks. And restartable:
+ * no register changes unless mk_exec() returns MK_EXEC_OK or MK_EXEC_REPEAT.
+ * When a callback needs an answer from userspace it notes the access, says
+ * MK_EXEC_USER, and the instruction is executed again, from its start, once the
+ * answer is there. The second time the callback finds the answer in its notes
+ * and goes on. So the caller must keep its notes, in the order of the accesses,
+ * until mk_exec() returns anything but MK_EXEC_USER.
+ *
+ * A write may also be noted and answered by MK_EXEC_OK at once: then the
+ * registers move on before userspace sees the write, which is fine for the
+ * last access of an instruction.
+ *
+ * Read next: exec.c.
+ */
+#ifndef MK_LOGIC_EXEC_H
+#define MK_LOGIC_EXEC_H
+
+#include "logic/insn.h"
+#include "logic/walk.h"
+
+enum mk_exec_status {
+	MK_EXEC_OK,		/* executed; RIP is at the next instruction */
+	MK_EXEC_REPEAT,		/* one iteration of REP done, RIP still there: call again */
+	MK_EXEC_FAULT,		/* mk_exec.fault is for the guest; registers unchanged */
+	MK_EXEC_USER,		/* call again when userspace has answered */
+	MK_EXEC_RETRY,		/* memory changed under an atomic access: let the guest try again */
+	MK_EXEC_UNSUPPORTED,
+};
+
+/**
+ * struct mk_exec_cpu - the registers that instructions use
+ * @gpr:     MK_NR_GPR registers, changed in place
+ * @seg:     ES to GS at least
+ * @cpl:     0 to 3
+ * @la57:    linear addresses have 57 bits in 64-bit mode, not 48
+ */
+struct mk_exec_cpu {
+	u64 *gpr;
+	const struct mk_seg *seg;
+	u64 rip;
+	u64 rflags;
+	u8 mode;		/* enum mk_cpu_mode */
+	u8 cpl;
+	bool la57;
+};
+
+struct mk_exec_fault {
+	u8 vector;
+	bool has_error;
+	u32 error;
+	u64 cr2;		/* of a #PF */
+};
+
+struct mk_exec;
+
+/**
+ * struct mk_exec_ops - the world around the instruction
+ *
+ * Each returns an enum mk_exec_status other than MK_EXEC_REPEAT; a callback
+ * that says MK_EXEC_FAULT has filled x->fault.
+ *
+ * @read:  @size bytes (1 to 16) at linear address @gva, which may cross a page.
+ *         @access: MK_ACC_WRITE too where the instruction will write there,
+ *         MK_ACC_USER at CPL 3
+ * @write: likewise. @old, where not NULL: the access is atomic and memory must
+ *         still hold these bytes; MK_EXEC_RETRY if it does not
+ * @in:    @count elements of @size bytes from @port to @buf
+ * @out:   the reverse
+ * @get_vec, @set_vec: the low 128 bits of a vector register; set_vec keeps the rest
+ */
+struct mk_exec_ops {
+	int (*read)(struct mk_exec *x, u64 gva, void *buf, unsigned int size, u32 access);
+	int (*write)(struct mk_exec *x, u64 gva, const void *buf, unsigned int size,
+		     const void *old, u32 access);
+	int (*in)(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsigned int count);
+	int (*out)(struct mk_exec *x, u16 port, const void *buf, unsigned int size,
+		   unsigned int count);
+	void (*get_vec)(struct mk_exec *x, unsigned int nr, u64 val[2]);
+	void (*set_vec)(struct mk_exec *x, unsigned int nr, const u64 val[2]);
+};
+
+/**
+ * struct mk_exec - one execution
+ * @ctx:     the caller's own
+ * @bounce, @bounce_size: buffer through which REP INS and REP OUTS move up to
+ *           that many bytes in one call; at least 4 bytes. A restarted INS finds there
+ *           what its @in callback put
+ */
+struct mk_exec {
+	struct mk_exec_cpu cpu;
+	struct mk_insn insn;
+	struct mk_exec_fault fault;
+	const struct mk_exec_ops *ops;
+	void *ctx;
+	void *bounce;
+	unsigned int bounce_size;
+};
+
+/**
+ * mk_exec - execute x->insn once, or one iteration of it under REP
+ *
+ * An instruction without a memory operand works as well. Checks segments and
+ * canonical addresses; trusts the hardware to have found #UD and #NM before.
+ *
+ * Return: enum mk_exec_status.
+ */
+int mk_exec(struct mk_exec *x);
+
+#endif
