@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The board: what a PC has around its CPUs to bring them interrupts. A pair of
+ * 8259 PICs, an I/O APIC of 24 pins, an 8254 timer, and a local APIC for each
+ * vCPU, wired as KVM_CREATE_IRQCHIP promises: GSI 0 to 15 reach both the PIC
+ * and the I/O APIC, 16 to 23 the I/O APIC alone, each on the pin of its number.
+ *
+ * This header is what the door calls; the core reaches the board through
+ * struct mk_board_ops only. Read next: board/chips.h, then board/lapic.c.
+ */
+#ifndef MK_BOARD_BOARD_H
+#define MK_BOARD_BOARD_H
+
+#include "core/vcpu.h"
+
+/**
+ * mk_irqchip_create - KVM_CREATE_IRQCHIP
+ * Return: 0; -EEXIST: there is one; -EINVAL: too late, the VM has vCPUs; -ENOMEM.
+ * Context: may sleep; takes vm->lock.
+ */
+int mk_irqchip_create(struct mk_vm *vm);
+
+/**
+ * mk_irqchip_get, mk_irqchip_set - KVM_GET_IRQCHIP, KVM_SET_IRQCHIP
+ * @chip: chip_id says which
+ * Return: 0; -ENXIO: no irqchip; -EINVAL: no such chip_id.
+ */
+int mk_irqchip_get(struct mk_vm *vm, struct kvm_irqchip *chip);
+int mk_irqchip_set(struct mk_vm *vm, const struct kvm_irqchip *chip);
+
+/**
+ * mk_irq_line - KVM_IRQ_LINE, KVM_IRQ_LINE_STATUS
+ * @level:  nonzero: asserted
+ * @status: how many interrupts that made; 0: an earlier one had not been taken
+ *          yet; -1: masked, or nothing is wired to @gsi
+ * Return: 0; -ENXIO: no irqchip.
+ * Context: any.
+ */
+int mk_irq_line(struct mk_vm *vm, u32 gsi, u32 level, s32 *status);
+
+/**
+ * mk_pit_create - KVM_CREATE_PIT2; KVM_CREATE_PIT is KVM_PIT_SPEAKER_DUMMY alone
+ * Return: 0; -EEXIST; -ENOENT: no irqchip to be wired to; -EINVAL: flags; -ENOMEM.
+ * Context: may sleep; takes vm->lock.
+ */
+int mk_pit_create(struct mk_vm *vm, const struct kvm_pit_config *config);
+
+/**
+ * mk_pit_get2, mk_pit_set2 - KVM_GET_PIT2, KVM_SET_PIT2
+ * mk_pit_get, mk_pit_set - KVM_GET_PIT, KVM_SET_PIT
+ * Setting starts each counter anew from its initial count.
+ * Return: 0; -ENXIO: no PIT.
+ */
+int mk_pit_get2(struct mk_vm *vm, struct kvm_pit_state2 *state);
+int mk_pit_set2(struct mk_vm *vm, const struct kvm_pit_state2 *state);
+int mk_pit_get(struct mk_vm *vm, struct kvm_pit_state *state);
+int mk_pit_set(struct mk_vm *vm, const struct kvm_pit_state *state);
+
+/**
+ * mk_lapic_get_state, mk_lapic_set_state - KVM_GET_LAPIC, KVM_SET_LAPIC
+ *
+ * The APIC's identity is not part of what can be set: ID, version and, in
+ * x2APIC mode, the logical ID stay.
+ *
+ * Return: 0; -EINVAL: the vCPU has no local APIC.
+ * Context: vcpu->mutex held.
+ */
+int mk_lapic_get_state(struct mk_vcpu *v, struct kvm_lapic_state *state);
+int mk_lapic_set_state(struct mk_vcpu *v, const struct kvm_lapic_state *state);
+
+#endif

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * How the board's chips reach each other.
+ *
+ * PIC, I/O APIC and PIT share one lock, chip->lock [B]: an interrupt usually
+ * visits all three. It is a raw spinlock taken with interrupts off, because a
+ * timer raises interrupts too; under it one may deliver to local APICs, which
+ * take no lock at all: their IRR and TMR are changed atomically by anybody,
+ * everything else by the vCPU's own thread.
+ *
+ * The chips keep their registers in the ABI's own structs, so saving and
+ * restoring one is a copy.
+ *
+ * Read next: board/pic.c, board/ioapic.c, board/pit.c, board/lapic.c.
+ */
+#ifndef MK_BOARD_CHIPS_H
+#define MK_BOARD_CHIPS_H
+
+#include <linux/hrtimer.h>
+#include <linux/spinlock.h>
+
+#include "core/vcpu.h"
+
+#define MK_NR_VECTORS	256
+
+/* A periodic timer of the guest interrupts the host no more often than this. */
+#define MK_MIN_PERIOD_NS	(200 * NSEC_PER_USEC)
+
+struct mk_pit;
+
+struct mk_irqchip {
+	struct mk_vm *vm;		/* (c) */
+	raw_spinlock_t lock;
+	struct kvm_pic_state pic[2];	/* [B] master, slave */
+	int pic_vector;			/* [B], read without: answer to an INTA now; -1: none */
+	struct kvm_ioapic_state ioapic;	/* [B] irr holds the level of each line */
+	u32 delivered;			/* [B] edges in ioapic.irr that have been sent */
+	u32 eoi_pins[MK_NR_VECTORS];	/* [B], read without: pins that wait for a vector's EOI */
+	struct mk_pit *pit;		/* set once under vm->lock, with release semantics */
+};
+
+/*
+ * What became of an interrupt, as KVM_IRQ_LINE_STATUS tells it: the number of
+ * new ones, 0 if it met one of its kind still waiting, -1 if it went nowhere.
+ */
+static inline int mk_status_add(int sum, int status)
+{
+	return status < 0 ? sum : status + max(sum, 0);
+}
+
+/* board.c: one line to all that is wired to it; [B] held; returns a status */
+int mk_gsi_set(struct mk_irqchip *chip, u32 gsi, bool level);
+
+/* pic.c: [B] held, except mk_pic_ack() */
+void mk_pic_init(struct mk_irqchip *chip);
+int mk_pic_set_line(struct mk_irqchip *chip, unsigned int irq, bool level);
+u8 mk_pic_read(struct mk_irqchip *chip, u16 port);
+void mk_pic_write(struct mk_irqchip *chip, u16 port, u8 val);
+void mk_pic_restore(struct mk_irqchip *chip, int which, const struct kvm_pic_state *state);
+/* A CPU's INTA: the vector, or -1 if there is none any more. */
+int mk_pic_ack(struct mk_irqchip *chip);
+
+/* ioapic.c: [B] held, except mk_ioapic_mmio() and mk_ioapic_eoi() */
+void mk_ioapic_init(struct mk_irqchip *chip);
+int mk_ioapic_set_line(struct mk_irqchip *chip, unsigned int pin, bool level);
+void mk_ioapic_save(struct mk_irqchip *chip, struct kvm_ioapic_state *state);
+void mk_ioapic_restore(struct mk_irqchip *chip, const struct kvm_ioapic_state *state);
+bool mk_ioapic_mmio(struct mk_irqchip *chip, gpa_t gpa, unsigned int len, void *data, bool write);
+/* A vCPU wrote the EOI of a vector that chip->eoi_pins knows. */
+void mk_ioapic_eoi(struct mk_irqchip *chip, u8 vector);
+
+/* pit.c */
+bool mk_pit_pio(struct mk_pit *pit, u16 port, u8 *val, bool write);
+void mk_pit_free(struct mk_pit *pit);
+/* The guest took IRQ 0 and can take the next one; [B] held. */
+void mk_pit_taken(struct mk_pit *pit);
+
+/**
+ * struct mk_apic_msg - an interrupt on its way to local APICs
+ * @dest:      APIC ID or logical destination; MK_DEST_ALL for everyone
+ * @vector:    interrupt vector
+ * @mode:      delivery mode, as bits 10:8 of an ICR or a redirection entry
+ * @logical:   @dest is a logical destination
+ * @level:     level-triggered: its EOI is told to the I/O APIC
+ * @shorthand: MK_TO_*, as bits 19:18 of the ICR
+ */
+struct mk_apic_msg {
+	u32 dest;
+	u8 vector;
+	u8 mode;
+	bool logical;
+	bool level;
+	u8 shorthand;
+};
+
+#define MK_DEST_ALL	0xffffffffu
+/* "Everyone" where a destination has eight bits. */
+#define MK_DEST_ALL_8	0xffu
+
+enum { MK_TO_DEST, MK_TO_SELF, MK_TO_ALL, MK_TO_OTHERS };
+enum { MK_DM_FIXED = 0, MK_DM_LOWEST = 1, MK_DM_NMI = 4, MK_DM_EXTINT = 7 };
+
+struct mk_lapic;
+
+/* lapic.c */
+int mk_lapic_init(struct mk_vcpu *v);
+void mk_lapic_free(struct mk_vcpu *v);
+void mk_lapic_reset(struct mk_vcpu *v, bool init);
+/* Send; @src is the sending APIC, or NULL for the I/O APIC. A status. Any context. */
+int mk_lapic_deliver(struct mk_vm *vm, struct mk_lapic *src, const struct mk_apic_msg *msg);
+/* The PIC's output, which is every LINT0 pin, rose. Any context. */
+void mk_lapic_lint0(struct mk_vm *vm);
+/* Does LINT0 bring the PIC's interrupts to this vCPU? */
+bool mk_lapic_takes_pic(const struct mk_vcpu *v);
+/* The vector that the APIC would have served now, or -1; ack takes it. */
+int mk_lapic_pending(const struct mk_vcpu *v);
+int mk_lapic_ack(struct mk_vcpu *v);
+bool mk_lapic_mmio(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write);
+u64 mk_lapic_get_cr8(struct mk_vcpu *v);
+void mk_lapic_set_cr8(struct mk_vcpu *v, u64 cr8);
+int mk_lapic_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
+int mk_lapic_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host);
+
+#endif
