@@ -54,6 +54,7 @@ static void load_elf(struct vm *vm, const char *path, int fd, uint64_t size,
 {
 	Elf64_Ehdr ehdr;
 	Elf64_Phdr phdr;
+	bool upper_half = false;
 
 	if (pread(fd, &ehdr, sizeof(ehdr), 0) != sizeof(ehdr))
 		die(STATUS_INPUT, "%s is truncated: get a complete copy", path);
@@ -75,6 +76,8 @@ static void load_elf(struct vm *vm, const char *path, int fd, uint64_t size,
 		    phdr.p_paddr >= GPA_HOLE || phdr.p_memsz > GPA_HOLE - phdr.p_paddr)
 			die(STATUS_INPUT, "%s is an ELF file, but no kernel: it loads to 0x%llx",
 			    path, (unsigned long long)phdr.p_paddr);
+		if ((int64_t)phdr.p_vaddr < 0)
+			upper_half = true;
 		if (phdr.p_offset > size || phdr.p_filesz > size - phdr.p_offset)
 			die(STATUS_INPUT, "%s is truncated: get a complete copy", path);
 		need_memory(vm, phdr.p_paddr + phdr.p_memsz, path);
@@ -84,8 +87,8 @@ static void load_elf(struct vm *vm, const char *path, int fd, uint64_t size,
 		if (phdr.p_paddr + phdr.p_memsz > kernel->end)
 			kernel->end = phdr.p_paddr + phdr.p_memsz;
 	}
-	if (kernel->entry < kernel->start || kernel->entry >= kernel->end)
-		die(STATUS_INPUT, "%s is an ELF file, but no kernel: its entry is outside of it",
+	if (!upper_half || kernel->entry < kernel->start || kernel->entry >= kernel->end)
+		die(STATUS_INPUT, "%s is an ELF file, but no kernel: it belongs to user space",
 		    path);
 
 	/* Its setup header stayed in the bzImage; this is what the kernel reads. */
