@@ -26,12 +26,13 @@ make_module()
 	make -C "/usr/src/linux-headers-$release" M="$dir" -j "$(nproc)" "$@" modules
 }
 
-# Build for release $1 and put the module at $2.
+# Build for release $1 and put the module into root $2.
 build_module()
 {
 	[ -e "$TOP/Kbuild" ] || { say "no module yet"; return 0; }
 	locked "build-$1" make_module "$1" -s >&2 || die "minikvm.ko does not build for $1"
-	cp "$CACHE/build/$1/minikvm.ko" "$2"
+	objcopy --strip-debug "$CACHE/build/$1/minikvm.ko" "$2/minikvm.ko"
+	module_deps "$2/minikvm.ko" >"$2/minikvm.deps"
 }
 
 # Launcher and test programs into root $1.

@@ -41,20 +41,30 @@ unpack_vmlinux()
 	esac
 }
 
+# The modules that module FILE depends on, one a line.
+module_deps()
+{
+	tr '\0' '\n' <"$1" | sed -n 's/^depends=//p' | tr ',-' '\n_' | sed '/^$/d'
+}
+
 # Copy module NAME of the tree MODULES and what it depends on to directory OUT.
 copy_module()
 {
 	local name=$1 modules=$2 out=$3 file dep
 	[ -e "$out/$name.ko" ] && return
 	file=$(find "$modules" -name "$name.ko*" -o -name "${name//_/-}.ko*" | head -n 1)
-	[ -n "$file" ] || return 0	# built in
 	case $file in
+	*.ko) cp "$file" "$out/$name.ko" ;;
 	*.xz) xz -dc "$file" >"$out/$name.ko" ;;
-	*) cp "$file" "$out/$name.ko" ;;
+	*) die "no module $name in $modules" ;;
 	esac
-	for dep in $(tr '\0' '\n' <"$out/$name.ko" | sed -n 's/^depends=//p' | tr , ' '); do
-		copy_module "${dep//-/_}" "$modules" "$out"
-	done
+	# Checking a signature takes Bochs half a minute; without debug
+	# information there is none.
+	objcopy --strip-debug "$out/$name.ko"
+	module_deps "$out/$name.ko" >"$out/$name.deps"
+	while read -r dep; do
+		copy_module "$dep" "$modules" "$out"
+	done <"$out/$name.deps"
 }
 
 fill_kernel()

@@ -29,7 +29,7 @@ machine_prepare()
 	release=$(kernel_release "$series")
 	base=$(base_dir "$release")
 	mkdir -p "$work/root"/{bin,selftests}
-	[ -n "$stock" ] || build_module "$release" "$work/root/minikvm.ko"
+	[ -n "$stock" ] || build_module "$release" "$work/root"
 	build_userspace "$work/root"
 	for pair in ${files[@]+"${files[@]}"}; do
 		mkdir -p "$work/root/$(dirname "${pair#*:}")"

@@ -41,7 +41,7 @@ fill_base()
 	skeleton "$out/l1" "$TOP/scripts/l1/init"
 	install -m 755 "$TOP"/scripts/l1/{load,unload} "$out/l1/bin/"
 	mkdir "$out/l1/stock"
-	cp "$kernel"/modules/*.ko "$out/l1/stock/"
+	cp "$kernel"/modules/* "$out/l1/stock/"
 	pack "$out/l1" >"$out/l1.cpio"
 	rm -rf "$out"/{l1,l2,guest}
 }

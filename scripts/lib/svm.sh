@@ -18,7 +18,7 @@ svm_command()
 	command=("$(qemu_binary)" -accel "$accel" -cpu "${model:-EPYC},+svm,check=off"
 		-smp "$cpus" -m "${mem:-2048}" -display none -no-reboot -nodefaults
 		-kernel "$kernel/vmlinuz" -initrd "$work/initrd"
-		-append "console=ttyS0 panic=-1 log_buf_len=4M $append"
+		-append "console=ttyS0,115200 panic=-1 log_buf_len=4M $append"
 		${args[@]+"${args[@]}"})
 }
 
