@@ -183,10 +183,11 @@ result $? "triple fault: registers and code"
 flat "CMOS remembers" real 0 Z "" \
 	'\xb0\x23\xe6\x70\xb0\x5a\xe6\x71\xb0\x00\xe4\x71\xba\xf8\x03\xee\xf4'
 
-# Input waits until the guest enables receiving, however long that takes.
-# mov dx, 0x3f9; mov al, 1; out dx, al; mov dl, 0xfd; in al, dx; test al, 1;
-# je -5; mov dl, 0xf8; in al, dx; out dx, al; hlt
-image '\xba\xf9\x03\xb0\x01\xee\xb2\xfd\xec\xa8\x01\x74\xfb\xb2\xf8\xec\xee\xf4'
+# Input waits until the guest listens, however long that takes.
+# mov dx, 0x3fc; mov al, 8; out dx, al; mov dl, 0xf9; mov al, 1; out dx, al;
+# mov dl, 0xfd; in al, dx; test al, 1; je -5; mov dl, 0xf8; in al, dx;
+# out dx, al; hlt
+image '\xba\xfc\x03\xb0\x08\xee\xb2\xf9\xb0\x01\xee\xb2\xfd\xec\xa8\x01\x74\xfb\xb2\xf8\xec\xee\xf4'
 printf 'k' | timeout 60 "$launcher" run --device "$device" --flat "$tmp/image" --mode real \
 	>"$tmp/out" 2>"$tmp/err" && [ "$(cat "$tmp/out")" = k ]
 result $? "console input"

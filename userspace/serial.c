@@ -4,9 +4,9 @@
  *
  * The wire is infinitely fast, so the transmitter is always empty; only its
  * interrupt has state. The receiver takes what the main thread brings, and
- * takes it only while the guest has receive interrupts enabled: bytes that
- * were typed ahead wait in the terminal instead of drowning in the FIFO reset
- * that every driver starts with.
+ * takes it only while the guest listens, which is while receive interrupts
+ * reach it (IER bit 0 and OUT2): bytes that were typed ahead wait in the
+ * terminal instead of drowning in the probing that every driver starts with.
  *
  * Source: National Semiconductor, PC16550D data sheet.
  */
@@ -76,7 +76,9 @@ static uint8_t rx_pop(void)
  */
 size_t serial_room(void)
 {
-	if ((uart.ier & UART_IER_RDI) && !uart.rx_count)
+	bool listening = (uart.ier & UART_IER_RDI) && (uart.mcr & UART_MCR_OUT2);
+
+	if (listening && !uart.rx_count)
 		return FIFO_SIZE;
 	uart.rx_starved = true;
 	return 0;
