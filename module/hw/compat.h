@@ -9,13 +9,35 @@
 #ifndef MK_HW_COMPAT_H
 #define MK_HW_COMPAT_H
 
-#include <linux/cpuhotplug.h>
-#include <linux/syscore_ops.h>
 #include <linux/version.h>
 
 #if LINUX_VERSION_CODE < KERNEL_VERSION(6, 1, 0)
 #error "mini-kvm needs Linux 6.1 or newer"
 #endif
+
+#ifdef __ASSEMBLY__
+
+/* On AMD's CPUs, before the first RET after the guest. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#define MK_UNTRAIN_RET_VMEXIT	UNTRAIN_RET_VM
+#else
+.macro MK_UNTRAIN_RET_VMEXIT
+	UNTRAIN_RET
+	ALTERNATIVE "", "call entry_ibpb", X86_FEATURE_IBPB_ON_VMEXIT
+.endm
+#endif
+
+/* Right before the guest; kernels that predate TSA have no such step. */
+#ifdef VM_CLEAR_CPU_BUFFERS
+#define MK_CLEAR_CPU_BUFFERS	VM_CLEAR_CPU_BUFFERS
+#else
+#define MK_CLEAR_CPU_BUFFERS
+#endif
+
+#else /* C */
+
+#include <linux/cpuhotplug.h>
+#include <linux/syscore_ops.h>
 
 /*
  * Virtualization must come on before a task can run on a new CPU, and go off
@@ -45,4 +67,5 @@
 #define mk_unregister_syscore	unregister_syscore_ops
 #endif
 
+#endif /* __ASSEMBLY__ */
 #endif
