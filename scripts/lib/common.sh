@@ -17,11 +17,8 @@ say() { echo "$ME: $*" >&2; }
 die() { say "$*"; exit 1; }
 
 # A usage text is the script's own opening comment.
-usage()
-{
-	sed -n '3,/^[^#]/{/^#/!d;s/^# \{0,1\}//;p}' "$0"
-	exit "${1:-0}"
-}
+help() { sed -n '3,/^[^#]/{/^#/!d;s/^# \{0,1\}//;p}' "$0"; }
+bad_usage() { say "$*"; help >&2; exit 64; }
 
 # Run a command under the exclusive lock NAME, so that two scripts that share
 # a cache never build the same thing at the same time.

@@ -14,6 +14,7 @@ deadline=600		# seconds of wall clock
 append=			# added to L1's command line
 icount=			# svm: one TSC tick is one instruction
 model=			# CPU model of the emulator; each machine has its own default
+no_guest=		# leave /guest out
 stock=			# leave minikvm.ko out
 files=()		# HOST:GUEST pairs to put into L1
 log=			# full console log
@@ -37,7 +38,10 @@ machine_prepare()
 	done
 	pack "$work/root" >"$work/run.cpio"
 	kernel=$(kernel_dir "$release")
-	layers=("$base/l1.cpio" "$base/guest.cpio" "$base/bzimage.cpio" "$work/run.cpio")
+	layers=("$base/l1.cpio" "$work/run.cpio")
+	[ -n "$no_guest" ] || layers+=("$base/guest.cpio")
+	# Each MiB costs Bochs a fifth of a second, and vmlinux boots faster anyway.
+	[ -n "$no_guest" ] || [ $machine = vmx ] || layers+=("$base/bzimage.cpio")
 }
 
 # Copy the console (stdin) to the log, and to the terminal from L1's "begin" to

@@ -6,7 +6,7 @@
 # Needs the variables of lib/machine.sh.
 
 # Half of an unhelped boot are self-tests of cryptography and tables that no test uses.
-vmx_cmdline="console=ttyS0,115200 panic=-1 nokaslr mitigations=off cryptomgr.notests=1 \
+vmx_cmdline="console=ttyS0,115200 quiet panic=-1 nokaslr mitigations=off cryptomgr.notests=1 \
 initcall_blacklist=trace_eval_init,load_system_certificate_list log_buf_len=4M"
 
 # The disk is read in chunks of 256 sectors.

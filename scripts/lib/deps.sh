@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0
+# shellcheck shell=bash
+#
+# What the scripts need beyond a bare Debian 12: packages (installed), and three
+# things that are unpacked in the cache instead, because installing them would
+# change this machine: kernel images (lib/kernel.sh), kselftest's headers, and the
+# newer QEMU of Debian's backports.
+
+packages=(
+	gcc libc6-dev make sparse				# building
+	linux-headers-cloud-amd64 linux-headers-6.12-cloud-amd64
+	qemu-system-x86 bochs bochs-term bochsbios vgabios	# the machines
+	busybox-static lz4 zstd xz-utils			# their roots
+)
+
+as_root()
+{
+	if [ "$(id -u)" = 0 ]; then
+		"$@"
+	elif command -v sudo >/dev/null; then
+		sudo "$@"
+	else
+		die "not root and no sudo; as root, run: $*"
+	fi
+}
+
+installed() { dpkg-query -W -f '${db:Status-Status}\n' "$1" 2>/dev/null | grep -qx installed; }
+
+install_packages()
+{
+	local name missing=()
+	for name in "${packages[@]}"; do
+		installed "$name" || missing+=("$name")
+	done
+	[ ${#missing[@]} -gt 0 ] || return 0
+	say "installing ${missing[*]}"
+	as_root apt-get -q update >&2 || say "apt-get update failed; going on with what it has"
+	as_root env DEBIAN_FRONTEND=noninteractive \
+		apt-get -q install -y --no-install-recommends "${missing[@]}" >&2
+}
+
+# kselftest's headers are shipped only inside the kernel's whole source.
+fill_kselftest()
+{
+	local out=$1 tar=/usr/src/linux-source-6.1.tar.xz
+	say "unpacking kselftest's headers from linux-source-6.1"
+	if [ ! -e "$tar" ]; then
+		(cd "$out" && apt-get -q download linux-source-6.1) >&2
+		dpkg -x "$out"/linux-source-6.1_*.deb "$out/deb"
+		tar=$out/deb$tar
+	fi
+	tar -xJf "$tar" -C "$out" --strip-components=4 \
+		linux-source-6.1/tools/testing/selftests/{kselftest.h,kselftest_harness.h,lib.mk}
+	rm -rf "$out/deb" "$out"/*.deb
+}
+
+# apt-get with a state of its own under directory $1: the same archive as this
+# machine's, and its backports.
+backports_apt()
+{
+	local dir=$1
+	shift
+	apt-get -q -y -o Dir::Etc::SourceList="$dir/sources.list" -o Dir::Etc::SourceParts=/dev/null \
+		-o Dir::State::Lists="$dir/lists" -o Dir::Cache="$dir/cache" \
+		-o Debug::NoLocking=1 -o APT::Sandbox::User="$(id -un)" "$@"
+}
+
+# QEMU 10 into directory $1. QEMU 7.2 aborts when a guest writes CR8 while an
+# interrupt is pending, ignores the XSETBV intercept, and needs one thread for all.
+fill_qemu()
+{
+	local out=$1 apt=$1/apt site suite deb
+	# shellcheck disable=SC2016 # apt's variable
+	site=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' \
+		'Codename: bookworm' | head -n 1)
+	mkdir -p "$apt"/{lists,cache/archives}/partial
+	for suite in bookworm bookworm-updates bookworm-backports; do
+		echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $site $suite main"
+	done >"$apt/sources.list"
+	say "downloading QEMU from bookworm-backports at $site"
+	backports_apt "$apt" update >&2
+	backports_apt "$apt" install --download-only --no-install-recommends \
+		-t bookworm-backports qemu-system-x86 >&2
+	for deb in "$apt"/cache/archives/*.deb; do
+		dpkg -x "$deb" "$out"
+	done
+	rm -rf "$apt"
+	with_qemu "$out" --version >&2
+}
+
+# Run the QEMU that is unpacked in directory $1.
+with_qemu()
+{
+	local dir=$1/usr
+	shift
+	LD_LIBRARY_PATH=$dir/lib/x86_64-linux-gnu \
+		QEMU_MODULE_DIR=$dir/lib/x86_64-linux-gnu/qemu \
+		"$dir/bin/qemu-system-x86_64" -L "$dir/share/qemu" -L "$dir/share/seabios" "$@"
+}
+
+# A machine without backports keeps 7.2, and is asked again the next day.
+install_qemu()
+{
+	local failed=$CACHE/no-backports
+	[ -z "$(find "$failed" -mtime -1 2>/dev/null)" ] || return 0
+	# In a condition, -e would be off inside.
+	set +e
+	(set -e; locked qemu make_dir "$CACHE/qemu" fill_qemu)
+	local status=$?
+	set -e
+	[ $status != 0 ] || return 0
+	touch "$failed"
+	say "no QEMU 10 from backports: $(qemu-system-x86_64 --version | head -n 1) will run"
+}
+
+install_deps()
+{
+	install_packages
+	locked kselftest make_dir "$CACHE/kselftest" fill_kselftest
+	install_qemu
+}
