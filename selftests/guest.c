@@ -10,6 +10,7 @@ void (*guest_handlers[256])(struct guest_frame *frame);
 volatile u64 guest_fixup;
 volatile u32 guest_fault;
 volatile u64 guest_fault_error;
+volatile struct agent_command agent_command;
 
 /* Vectors without an error code push a zero in its place. */
 asm(".text\n"
@@ -44,7 +45,8 @@ asm(".text\n"
 
 static void unexpected_vector(struct guest_frame *frame)
 {
-	guest_failure.rip = frame->rip;
+	if (!guest_failure.file)
+		guest_failure.rip = frame->rip;
 	guest_fail(__FILE__, __LINE__, "vector", frame->vector, NO_FAULT);
 }
 
@@ -67,11 +69,27 @@ __attribute__((used)) void guest_interrupt(struct guest_frame *frame)
 void guest_fail(const char *file, int line, const char *text, u64 got,
 		u64 wanted)
 {
-	guest_failure.file = file;
-	guest_failure.line = line;
-	guest_failure.text = text;
-	guest_failure.got = got;
-	guest_failure.wanted = wanted;
+	/* The first failure counts: the OUT of an outer ring is another. */
+	if (!guest_failure.file) {
+		guest_failure.file = file;
+		guest_failure.line = line;
+		guest_failure.text = text;
+		guest_failure.got = got;
+		guest_failure.wanted = wanted;
+	}
 	for (;;)
 		outl(PORT_FAIL, 0);
+}
+
+u32 guest_agent(u64 unused)
+{
+	for (;;) {
+		guest_sync(0);
+		if (agent_command.write)
+			asm volatile("mov %0, (%1)" : : "r"(agent_command.value),
+				     "r"(agent_command.gpa) : "memory");
+		else
+			asm volatile("mov (%1), %0" : "=r"(agent_command.value)
+				     : "r"(agent_command.gpa) : "memory");
+	}
 }

@@ -55,6 +55,19 @@ extern volatile u64 guest_fault_error;
 void guest_fail(const char *file, int line, const char *text, u64 got,
 		u64 wanted) __attribute__((noreturn));
 
+/*
+ * The agent: a guest function that does one access after the other for the
+ * host.  See agent_start() in lib.c.
+ */
+struct agent_command {
+	u64 gpa;
+	u64 value;		/* to write, or read */
+	bool write;
+};
+
+extern volatile struct agent_command agent_command;
+u32 guest_agent(u64 unused);
+
 #define guest_check(cond) do {						\
 	if (!(cond))							\
 		guest_fail(__FILE__, __LINE__, #cond, 0, 1);		\

@@ -440,3 +440,54 @@ u32 guest_finish(struct guest *g)
 		die_of_exit(g, "the guest function's return");
 	return value;
 }
+
+u64 agent_finish(struct guest *g)
+{
+	u32 unused;
+
+	if (guest_next(g, &unused) != PORT_SYNC)
+		die_of_exit(g, "the agent");
+	return guest_var(g, agent_command)->value;
+}
+
+void agent_start(struct guest *g)
+{
+	guest_call(g, guest_agent, 0);
+	agent_finish(g);
+}
+
+static bool agent_access(struct guest *g, struct agent_command command)
+{
+	volatile struct agent_command *shared = guest_var(g, agent_command);
+	u32 reason;
+
+	shared->gpa = command.gpa;
+	shared->value = command.value;
+	shared->write = command.write;
+	reason = guest_run(g);
+	if (reason == KVM_EXIT_MMIO) {
+		if (g->run->mmio.phys_addr != command.gpa ||
+		    g->run->mmio.is_write != command.write ||
+		    g->run->mmio.len != 8)
+			die_of_exit(g, "the agent's access");
+		return false;
+	}
+	if (reason != KVM_EXIT_IO || g->run->io.port != PORT_SYNC)
+		die_of_exit(g, "the agent");
+	return true;
+}
+
+bool agent_read(struct guest *g, u64 gpa, u64 *value)
+{
+	bool done = agent_access(g, (struct agent_command){ .gpa = gpa });
+
+	if (done)
+		*value = guest_var(g, agent_command)->value;
+	return done;
+}
+
+bool agent_write(struct guest *g, u64 gpa, u64 value)
+{
+	return agent_access(g, (struct agent_command){
+		.gpa = gpa, .value = value, .write = true });
+}

@@ -157,6 +157,16 @@ u16 guest_next(struct guest *g, u32 *value);
 void guest_call(struct guest *g, u32 (*function)(u64), u64 arg);
 u32 guest_finish(struct guest *g);
 
+/*
+ * A guest that reads and writes eight bytes where the host says.  An access
+ * returns true when it is done, false when it ended in an MMIO exit: then
+ * agent_finish() completes it, with what the caller left in run->mmio.data.
+ */
+void agent_start(struct guest *g);
+bool agent_read(struct guest *g, u64 gpa, u64 *value);
+bool agent_write(struct guest *g, u64 gpa, u64 value);
+u64 agent_finish(struct guest *g);
+
 u64 guest_rip(struct guest *g);
 /* The bytes an IO exit carries, direction whichever. */
 void *guest_io_data(struct guest *g);
