@@ -64,7 +64,8 @@ struct mk_exec;
  * Each returns an enum mk_exec_status other than MK_EXEC_REPEAT; a callback
  * that says MK_EXEC_FAULT has filled x->fault.
  *
- * @read:  @size bytes (1 to 16) at linear address @gva, which may cross a page.
+ * @read:  @size bytes (1 to 16; under REP OUTS up to bounce_size, then within one
+ *         page) at linear address @gva, which may cross a page.
  *         @access: MK_ACC_WRITE too where the instruction will write there,
  *         MK_ACC_USER at CPL 3
  * @write: likewise. @old, where not NULL: the access is atomic and memory must
@@ -88,8 +89,7 @@ struct mk_exec_ops {
  * struct mk_exec - one execution
  * @ctx:     the caller's own
  * @bounce, @bounce_size: buffer through which REP INS and REP OUTS move up to
- *           that many bytes in one call; at least 4 bytes. A restarted INS finds there
- *           what its @in callback put
+ *           that many bytes in one call; at least 4 bytes
  */
 struct mk_exec {
 	struct mk_exec_cpu cpu;
@@ -105,7 +105,9 @@ struct mk_exec {
  * mk_exec - execute x->insn once, or one iteration of it under REP
  *
  * An instruction without a memory operand works as well. Checks segments and
- * canonical addresses; trusts the hardware to have found #UD and #NM before.
+ * canonical addresses; trusts the hardware to have found #UD, #NM and a port that
+ * IOPL and TSS forbid. Faults have an error code as in protected mode: in real mode
+ * the caller drops it. A trap by RFLAGS.TF is the caller's, too.
  *
  * Return: enum mk_exec_status.
  */

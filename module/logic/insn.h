@@ -24,9 +24,11 @@ enum mk_op {
 	/* of group 3 */
 	MK_OP_TEST, MK_OP_TEST_ALIAS, MK_OP_NOT, MK_OP_NEG, MK_OP_MUL, MK_OP_IMUL1, MK_OP_DIV,
 	MK_OP_IDIV,
-	/* of group 8 */
+	/* of group 8, from its fifth on */
 	MK_OP_BT, MK_OP_BTS, MK_OP_BTR, MK_OP_BTC,
-	MK_OP_INC, MK_OP_DEC, MK_OP_CALL, MK_OP_JMP, MK_OP_PUSH, MK_OP_POP,
+	/* of groups 4 and 5; the far ones are not executed */
+	MK_OP_INC, MK_OP_DEC, MK_OP_CALL, MK_OP_CALL_FAR, MK_OP_JMP, MK_OP_JMP_FAR, MK_OP_PUSH,
+	MK_OP_POP,
 	MK_OP_MOV, MK_OP_MOVZX, MK_OP_MOVSX, MK_OP_MOVBE, MK_OP_XCHG, MK_OP_XADD,
 	MK_OP_CMPXCHG, MK_OP_CMPXCHG8B, MK_OP_IMUL, MK_OP_SETCC, MK_OP_CMOVCC,
 	MK_OP_MOVS, MK_OP_CMPS, MK_OP_STOS, MK_OP_LODS, MK_OP_SCAS, MK_OP_INS, MK_OP_OUTS,
@@ -63,9 +65,10 @@ enum mk_operand {
  * @dst:    enum mk_operand, as is @src; a third operand can only be @imm
  * @size:   of the operation, in bytes: 1, 2, 4, 8, or 16
  * @srcsize: of the source of MOVZX and MOVSX, in bytes; else @size
- * @asize:  of addresses, in bytes: 2, 4 or 8
+ * @asize:  of addresses and of REP's counter, in bytes: 2, 4 or 8
  * @opsize: effective operand size in bytes, even where @size is 1
- * @has_modrm: @modrm, @mod are valid; @reg, @rm have REX's bits in them
+ * @has_modrm: @mod and @rm are valid
+ * @mod, @reg, @rm: of ModRM, with REX's bits in @reg and @rm
  * @seg:    segment of the memory operand, overrides applied (enum mk_seg_reg)
  * @base, @index: registers of the memory operand, or MK_NO_REG
  * @scale:  of @index, as a shift
@@ -79,7 +82,7 @@ struct mk_insn {
 	u8 size, srcsize, asize, opsize;
 	u8 rex, rep;
 	bool lock, has_modrm, rip_relative, has_imm;
-	u8 modrm, mod, reg, rm;
+	u8 mod, reg, rm;
 	u8 seg, base, index, scale;
 	s64 disp;
 	u64 imm;

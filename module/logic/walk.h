@@ -21,7 +21,7 @@
  * struct mk_walk_cfg - the registers that decide how an address is translated
  * @pdpte:      the four PDPTEs that the CPU loaded; read in PAE mode only
  * @pkru:       read with CR4.PKE in 4- and 5-level mode only
- * @maxphyaddr: of the guest's CPUID; entries with address bits from here on are reserved
+ * @maxphyaddr: 32 to 52; entries with address bits from this one on are reserved
  * @gbpages:    the guest's CPUID has 1 GiB pages
  * @ac:         EFLAGS.AC: SMAP lets supervisor data accesses pass
  */

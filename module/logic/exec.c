@@ -1,0 +1,946 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The executor. Most instructions are one shape: read up to two operands,
+ * compute, write one (general()). Strings, ports, the stack and vector moves
+ * have a function each. Memory is written before any register changes, so that
+ * an access which fails or has to wait leaves nothing to undo.
+ *
+ * SDM vol. 2, "Instruction Set Reference"; APM vol. 3.
+ */
+#include <asm/processor-flags.h>
+#include <asm/trapnr.h>
+#include <linux/compiler.h>
+#include <linux/string.h>
+
+#include "logic/exec.h"
+
+#define CF	X86_EFLAGS_CF
+#define ZF	X86_EFLAGS_ZF
+#define OF	X86_EFLAGS_OF
+#define ARITH	(CF | X86_EFLAGS_PF | X86_EFLAGS_AF | ZF | X86_EFLAGS_SF | OF)
+
+static u64 mask(unsigned int size)
+{
+	return ~0ULL >> (64 - 8 * size);
+}
+
+static u64 msb(unsigned int size)
+{
+	return 1ULL << (8 * size - 1);
+}
+
+static s64 sign_extend(u64 v, unsigned int size)
+{
+	return (s64)(v << (64 - 8 * size)) >> (64 - 8 * size);
+}
+
+static int raise(struct mk_exec *x, u8 vector)
+{
+	x->fault = (struct mk_exec_fault){
+		.vector = vector, .has_error = vector != X86_TRAP_DE
+	};
+	return MK_EXEC_FAULT;
+}
+
+/*
+ * Registers
+ */
+
+/* Without REX, byte registers 4 to 7 are AH, CH, DH and BH. */
+static bool high_byte(const struct mk_exec *x, u8 nr, unsigned int size)
+{
+	return size == 1 && !x->insn.rex && nr >= 4 && nr < 8;
+}
+
+static u64 get_reg(const struct mk_exec *x, u8 nr, unsigned int size)
+{
+	if (high_byte(x, nr, size))
+		return x->cpu.gpr[nr - 4] >> 8 & 0xff;
+	return x->cpu.gpr[nr] & mask(size);
+}
+
+/* 32 bits clear the upper half; 8 and 16 leave the rest alone. */
+static void set_reg(struct mk_exec *x, u8 nr, u64 val, unsigned int size)
+{
+	u64 *reg = &x->cpu.gpr[nr];
+
+	if (high_byte(x, nr, size)) {
+		reg = &x->cpu.gpr[nr - 4];
+		*reg = (*reg & ~0xff00ULL) | (val & 0xff) << 8;
+	} else if (size == 4) {
+		*reg = (u32)val;
+	} else {
+		*reg = (*reg & ~mask(size)) | (val & mask(size));
+	}
+}
+
+static int finish(struct mk_exec *x)
+{
+	x->cpu.rip += x->insn.len;
+	if (x->cpu.mode != MK_MODE_64)
+		x->cpu.rip = (u32)x->cpu.rip;
+	x->cpu.rflags &= ~X86_EFLAGS_RF;
+	return MK_EXEC_OK;
+}
+
+static bool condition(u64 flags, u8 cc)
+{
+	bool sf_ne_of = !(flags & X86_EFLAGS_SF) != !(flags & OF);
+	bool yes = false;
+
+	switch (cc >> 1 & 7) {
+	case 0:
+		yes = flags & OF;
+		break;
+	case 1:
+		yes = flags & CF;
+		break;
+	case 2:
+		yes = flags & ZF;
+		break;
+	case 3:
+		yes = flags & (CF | ZF);
+		break;
+	case 4:
+		yes = flags & X86_EFLAGS_SF;
+		break;
+	case 5:
+		yes = flags & X86_EFLAGS_PF;
+		break;
+	case 6:
+		yes = sf_ne_of;
+		break;
+	case 7:
+		yes = sf_ne_of || flags & ZF;
+		break;
+	}
+	return yes != (cc & 1);
+}
+
+/*
+ * Memory
+ */
+
+static bool canonical(const struct mk_exec *x, u64 addr)
+{
+	unsigned int shift = x->cpu.la57 ? 7 : 16;
+
+	return (u64)((s64)(addr << shift) >> shift) == addr;
+}
+
+/* May @size bytes at offset @ea of @seg be read, or written? */
+static bool segment_allows(const struct mk_seg *seg, u64 ea, unsigned int size, u32 access)
+{
+	u64 last = ea + size - 1;
+	u32 ar = seg->ar;
+
+	if (ar & MK_AR_UNUSABLE || !(ar & MK_AR_P))
+		return false;
+	if (ar & MK_TYPE_CODE) {
+		if (access & MK_ACC_WRITE || !(ar & MK_TYPE_WRITE))
+			return false;
+	} else {
+		if (access & MK_ACC_WRITE && !(ar & MK_TYPE_WRITE))
+			return false;
+		if (ar & MK_TYPE_DOWN)
+			return ea > seg->limit && last <= (ar & MK_AR_DB ? 0xffffffff : 0xffff);
+	}
+	return last <= seg->limit;
+}
+
+/* From an offset in a segment to a linear address, or #GP(0), #SS(0). */
+static int linear(struct mk_exec *x, u8 nr, u64 ea, unsigned int size, u32 access, u64 *lin)
+{
+	const struct mk_seg *seg = &x->cpu.seg[nr];
+	bool ok;
+
+	if (x->cpu.mode == MK_MODE_64) {
+		*lin = nr >= MK_FS ? seg->base + ea : ea;
+		ok = canonical(x, *lin) && canonical(x, *lin + size - 1);
+	} else {
+		*lin = (u32)(seg->base + ea);
+		ok = segment_allows(seg, ea, size, access);
+	}
+	return ok ? MK_EXEC_OK : raise(x, nr == MK_SS ? X86_TRAP_SS : X86_TRAP_GP);
+}
+
+static u32 user(const struct mk_exec *x)
+{
+	return x->cpu.cpl == 3 ? MK_ACC_USER : 0;
+}
+
+static int read_linear(struct mk_exec *x, u64 lin, void *buf, unsigned int size, u32 access)
+{
+	return x->ops->read(x, lin, buf, size, access | user(x));
+}
+
+static int write_linear(struct mk_exec *x, u64 lin, const void *buf, unsigned int size,
+			const void *old)
+{
+	return x->ops->write(x, lin, buf, size, old, MK_ACC_WRITE | user(x));
+}
+
+static int read_seg(struct mk_exec *x, u8 seg, u64 ea, u64 *val, unsigned int size)
+{
+	u64 lin;
+	int ret = linear(x, seg, ea, size, MK_ACC_READ, &lin);
+
+	*val = 0;
+	return ret ?: read_linear(x, lin, val, size, MK_ACC_READ);
+}
+
+static int write_seg(struct mk_exec *x, u8 seg, u64 ea, u64 val, unsigned int size)
+{
+	u64 lin;
+	int ret = linear(x, seg, ea, size, MK_ACC_WRITE, &lin);
+
+	return ret ?: write_linear(x, lin, &val, size, NULL);
+}
+
+/* The offset that ModRM, SIB and displacement, or a MOFFS, name. */
+static u64 effective_address(const struct mk_exec *x)
+{
+	const struct mk_insn *insn = &x->insn;
+	u64 ea = insn->disp;
+
+	if (insn->base != MK_NO_REG)
+		ea += x->cpu.gpr[insn->base];
+	if (insn->index != MK_NO_REG)
+		ea += x->cpu.gpr[insn->index] << insn->scale;
+	if (insn->rip_relative)
+		ea += x->cpu.rip + insn->len;
+	return ea & mask(insn->asize);
+}
+
+static bool is_memory(const struct mk_insn *insn, u8 operand)
+{
+	return operand == MK_O_MOFFS || (operand == MK_O_RM && insn->mod != 3);
+}
+
+/*
+ * Arithmetic
+ */
+
+/* One operation on its way through compute(); bits above @size mean nothing. */
+struct alu {
+	u64 dst;	/* the destination before, the result after */
+	u64 src;	/* after XCHG and XADD what the destination held */
+	u64 flags;	/* RFLAGS before and after */
+	unsigned int size;	/* bytes */
+};
+
+static void set_flags(struct alu *a, u64 which, u64 val)
+{
+	a->flags = (a->flags & ~which) | (val & which);
+}
+
+/* SF, ZF and PF as a result has them. */
+static u64 result_flags(u64 v, unsigned int size)
+{
+	u64 f = 0;
+
+	v &= mask(size);
+	if (!v)
+		f |= ZF;
+	if (v & msb(size))
+		f |= X86_EFLAGS_SF;
+	/* 0x9669 holds the parity of each number of four bits */
+	if (0x9669 >> ((v ^ v >> 4) & 15) & 1)
+		f |= X86_EFLAGS_PF;
+	return f;
+}
+
+/* The carry out of each bit tells CF, AF and OF: ADD, and SUB by its borrows. */
+static u64 carry_flags(u64 carries, unsigned int size)
+{
+	u64 f = 0;
+
+	if (carries & msb(size))
+		f |= CF;
+	if (carries & 8)
+		f |= X86_EFLAGS_AF;
+	if ((carries ^ carries << 1) & msb(size))
+		f |= OF;
+	return f;
+}
+
+static void add(struct alu *a, u64 carry, u64 which)
+{
+	u64 d = a->dst, s = a->src, r = d + s + carry;
+
+	a->dst = r;
+	set_flags(a, which, result_flags(r, a->size) |
+			    carry_flags((d & s) | ((d | s) & ~r), a->size));
+}
+
+static void sub(struct alu *a, u64 borrow, u64 which)
+{
+	u64 d = a->dst, s = a->src, r = d - s - borrow;
+
+	a->dst = r;
+	set_flags(a, which, result_flags(r, a->size) |
+			    carry_flags((~d & s) | ((~d | s) & r), a->size));
+}
+
+static void logic(struct alu *a, u64 r)
+{
+	a->dst = r;
+	set_flags(a, ARITH, result_flags(r, a->size));
+}
+
+/* Group 2, a bit at a time: CF is the bit that falls out. */
+static void shift(struct alu *a, u8 op)
+{
+	unsigned int size = a->size, n = a->src & (size == 8 ? 63 : 31);
+	u64 top = msb(size), v = a->dst & mask(size), cf = a->flags & CF, out;
+	bool left = op == MK_OP_ROL || op == MK_OP_RCL || op == MK_OP_SHL || op == MK_OP_SAL;
+
+	if (!n)
+		return;
+	while (n--) {
+		out = left ? !!(v & top) : v & 1;
+		switch (op) {
+		case MK_OP_ROL:
+			v = v << 1 | out;
+			break;
+		case MK_OP_ROR:
+			v = v >> 1 | (out ? top : 0);
+			break;
+		case MK_OP_RCL:
+			v = v << 1 | cf;
+			break;
+		case MK_OP_RCR:
+			v = v >> 1 | (cf ? top : 0);
+			break;
+		case MK_OP_SHR:
+			v = v >> 1;
+			break;
+		case MK_OP_SAR:
+			v = v >> 1 | (v & top);
+			break;
+		default:
+			v = v << 1;
+		}
+		cf = out;
+	}
+	a->dst = v;
+	set_flags(a, CF | OF, cf | (!(v & top) != !(left ? cf : v & top >> 1) ? OF : 0));
+	if (op >= MK_OP_SHL)
+		set_flags(a, ARITH & ~(CF | OF), result_flags(v, size));
+}
+
+/* IMUL with a destination register; CF and OF say that the product did not fit. */
+static void imul(struct alu *a, s64 x, s64 y)
+{
+	s64 r;
+	bool lost = __builtin_mul_overflow(x, y, &r) || sign_extend(r, a->size) != r;
+
+	a->dst = r;
+	set_flags(a, ARITH, result_flags(r, a->size) | (lost ? CF | OF : 0));
+}
+
+/* The accumulator's turn comes in general(), which knows whether memory was written. */
+static void cmpxchg(struct alu *a, u64 acc)
+{
+	struct alu cmp = { .dst = acc, .src = a->dst, .flags = a->flags, .size = a->size };
+
+	sub(&cmp, 0, ARITH);
+	a->flags = cmp.flags;
+	if (a->flags & ZF)
+		a->dst = a->src;
+}
+
+static void test_bit(struct alu *a, u8 op)
+{
+	u64 bit = 1ULL << (a->src & (8 * a->size - 1));
+
+	set_flags(a, CF, a->dst & bit ? CF : 0);
+	if (op == MK_OP_BTS)
+		a->dst |= bit;
+	else if (op == MK_OP_BTR)
+		a->dst &= ~bit;
+	else if (op == MK_OP_BTC)
+		a->dst ^= bit;
+}
+
+static void compute(struct mk_exec *x, struct alu *a)
+{
+	u8 op = x->insn.op;
+	u64 old = a->dst;
+
+	switch (op) {
+	case MK_OP_ADD:
+		add(a, 0, ARITH);
+		break;
+	case MK_OP_ADC:
+		add(a, a->flags & CF, ARITH);
+		break;
+	case MK_OP_XADD:
+		add(a, 0, ARITH);
+		a->src = old;
+		break;
+	case MK_OP_SUB:
+	case MK_OP_CMP:
+		sub(a, 0, ARITH);
+		break;
+	case MK_OP_SBB:
+		sub(a, a->flags & CF, ARITH);
+		break;
+	case MK_OP_NEG:
+		a->src = old;
+		a->dst = 0;
+		sub(a, 0, ARITH);
+		break;
+	case MK_OP_INC:
+		a->src = 1;
+		add(a, 0, ARITH & ~CF);
+		break;
+	case MK_OP_DEC:
+		a->src = 1;
+		sub(a, 0, ARITH & ~CF);
+		break;
+	case MK_OP_OR:
+		logic(a, a->dst | a->src);
+		break;
+	case MK_OP_XOR:
+		logic(a, a->dst ^ a->src);
+		break;
+	case MK_OP_AND:
+	case MK_OP_TEST:
+	case MK_OP_TEST_ALIAS:
+		logic(a, a->dst & a->src);
+		break;
+	case MK_OP_NOT:
+		a->dst = ~a->dst;
+		break;
+	case MK_OP_ROL ... MK_OP_SAR:
+		shift(a, op);
+		break;
+	case MK_OP_BT ... MK_OP_BTC:
+		test_bit(a, op);
+		break;
+	case MK_OP_MOV:
+	case MK_OP_MOVZX:
+		a->dst = a->src;
+		break;
+	case MK_OP_MOVSX:
+		a->dst = sign_extend(a->src, x->insn.srcsize);
+		break;
+	case MK_OP_MOVBE:
+		a->dst = __builtin_bswap64(a->src) >> (64 - 8 * a->size);
+		break;
+	case MK_OP_XCHG:
+		a->dst = a->src;
+		a->src = old;
+		break;
+	case MK_OP_CMPXCHG:
+		cmpxchg(a, get_reg(x, MK_RAX, a->size));
+		break;
+	case MK_OP_IMUL:
+		imul(a, sign_extend(a->src, a->size),
+		     sign_extend(x->insn.has_imm ? x->insn.imm : a->dst, a->size));
+		break;
+	case MK_OP_SETCC:
+		a->dst = condition(a->flags, x->insn.opcode);
+		break;
+	case MK_OP_CMOVCC:
+		if (condition(a->flags, x->insn.opcode))
+			a->dst = a->src;
+		break;
+	}
+}
+
+/* MUL and IMUL to the double-width accumulator */
+static void multiply(struct mk_exec *x, struct alu *a)
+{
+	unsigned int size = a->size;
+	u64 acc = get_reg(x, MK_RAX, size), low, high;
+	bool wide;
+
+	if (x->insn.op == MK_OP_MUL) {
+		unsigned __int128 p = (unsigned __int128)acc * a->dst;
+
+		low = p;
+		high = size == 8 ? p >> 64 : low >> 8 * size;
+		wide = high;
+	} else {
+		__int128 p = (__int128)sign_extend(acc, size) * sign_extend(a->dst, size);
+
+		low = p;
+		high = size == 8 ? p >> 64 : low >> 8 * size;
+		wide = p != sign_extend(low, size);
+	}
+	set_flags(a, CF | OF, wide ? CF | OF : 0);
+	if (size == 1) {
+		set_reg(x, MK_RAX, low, 2);
+	} else {
+		set_reg(x, MK_RAX, low, size);
+		set_reg(x, MK_RDX, high, size);
+	}
+}
+
+/* Schoolbook, since the kernel has no 128-bit division; the quotient fits, as high < d. */
+static u64 divide_128(u64 high, u64 low, u64 d, u64 *rem)
+{
+	unsigned int i;
+	u64 q = 0;
+
+	for (i = 0; i < 64; i++) {
+		bool carry = high >> 63;
+
+		high = high << 1 | low >> 63;
+		low <<= 1;
+		q <<= 1;
+		if (carry || high >= d) {
+			high -= d;
+			q |= 1;
+		}
+	}
+	*rem = high;
+	return q;
+}
+
+/* DIV and IDIV; #DE where the quotient does not fit */
+static int divide(struct mk_exec *x, struct alu *a)
+{
+	unsigned int size = a->size;
+	bool is_signed = x->insn.op == MK_OP_IDIV, minus_n = false, minus_d = false;
+	u64 d = is_signed ? (u64)sign_extend(a->dst, size) : a->dst & mask(size);
+	unsigned __int128 n;
+	u64 q, r;
+
+	/* the dividend, extended to 128 bits */
+	if (size == 8) {
+		n = (unsigned __int128)x->cpu.gpr[MK_RDX] << 64 | x->cpu.gpr[MK_RAX];
+	} else {
+		u64 both = size == 1 ? get_reg(x, MK_RAX, 2) :
+			   get_reg(x, MK_RDX, size) << 8 * size | get_reg(x, MK_RAX, size);
+
+		n = is_signed ? (unsigned __int128)sign_extend(both, 2 * size) : both;
+	}
+	if (is_signed) {
+		minus_n = n >> 127;
+		minus_d = d >> 63;
+		n = minus_n ? -n : n;
+		d = minus_d ? -d : d;
+	}
+	if (!d || n >> 64 >= d)
+		return raise(x, X86_TRAP_DE);
+	q = divide_128(n >> 64, n, d, &r);
+	if (is_signed ? q > msb(size) - (minus_n == minus_d) : q > mask(size))
+		return raise(x, X86_TRAP_DE);
+	q = minus_n != minus_d ? -q : q;
+	r = minus_n ? -r : r;
+
+	if (size == 1) {
+		set_reg(x, MK_RAX, (q & 0xff) | (r & 0xff) << 8, 2);
+	} else {
+		set_reg(x, MK_RAX, q, size);
+		set_reg(x, MK_RDX, r, size);
+	}
+	return MK_EXEC_OK;
+}
+
+/*
+ * Instructions by shape
+ */
+
+#define RD	BIT(0)	/* reads its destination */
+#define WR	BIT(1)	/* writes it */
+#define BACK	BIT(2)	/* its source register takes what the destination held */
+
+static const u8 shape[] = {
+	[MK_OP_ADD ... MK_OP_XOR] = RD | WR, [MK_OP_CMP] = RD,
+	[MK_OP_ROL ... MK_OP_SAR] = RD | WR,
+	[MK_OP_TEST ... MK_OP_TEST_ALIAS] = RD, [MK_OP_NOT ... MK_OP_NEG] = RD | WR,
+	[MK_OP_MUL ... MK_OP_IDIV] = RD,
+	[MK_OP_BT] = RD, [MK_OP_BTS ... MK_OP_BTC] = RD | WR,
+	[MK_OP_INC ... MK_OP_DEC] = RD | WR,
+	[MK_OP_MOV ... MK_OP_MOVBE] = WR,
+	[MK_OP_XCHG ... MK_OP_XADD] = RD | WR | BACK, [MK_OP_CMPXCHG] = RD | WR,
+	[MK_OP_IMUL] = RD | WR, [MK_OP_SETCC] = WR, [MK_OP_CMOVCC] = RD | WR,
+};
+
+/* The register that an operand names; only for operands that are registers. */
+static u8 operand_reg(const struct mk_insn *insn, u8 operand)
+{
+	switch (operand) {
+	case MK_O_RM:
+		return insn->rm;
+	case MK_O_ACC:
+		return MK_RAX;
+	case MK_O_CL:
+		return MK_RCX;
+	default:
+		return insn->reg;
+	}
+}
+
+static u64 get_operand(const struct mk_exec *x, u8 operand, unsigned int size)
+{
+	switch (operand) {
+	case MK_O_NONE:
+		return 0;
+	case MK_O_IMM:
+		return x->insn.imm;
+	case MK_O_ONE:
+		return 1;
+	case MK_O_CL:
+		return x->cpu.gpr[MK_RCX] & 0xff;
+	default:
+		return get_reg(x, operand_reg(&x->insn, operand), size);
+	}
+}
+
+/* Two operands at most, one of them in memory at most; the result to the first. */
+static int general(struct mk_exec *x)
+{
+	const struct mk_insn *insn = &x->insn;
+	const u8 what = shape[insn->op];
+	const bool mem_dst = is_memory(insn, insn->dst), mem_src = is_memory(insn, insn->src);
+	struct alu a = { .size = insn->size, .flags = x->cpu.rflags };
+	u32 access = mem_dst && what & WR ? MK_ACC_WRITE : MK_ACC_READ;
+	u64 lin = 0, old;
+	int ret;
+
+	if (!mem_src)
+		a.src = get_operand(x, insn->src, insn->srcsize);
+	if (mem_dst || mem_src) {
+		unsigned int size = mem_dst ? insn->size : insn->srcsize;
+		u64 ea = effective_address(x);
+
+		/* a bit number in a register reaches beyond the operand */
+		if (insn->op >= MK_OP_BT && insn->op <= MK_OP_BTC && insn->src == MK_O_REG)
+			ea = (ea + (sign_extend(a.src, size) >> 3 & -(s64)size)) &
+			     mask(insn->asize);
+		ret = linear(x, insn->seg, ea, size, access, &lin);
+		if (!ret && mem_src)
+			ret = read_linear(x, lin, &a.src, size, access);
+		if (!ret && mem_dst && what & RD)
+			ret = read_linear(x, lin, &a.dst, size, access);
+		if (ret)
+			return ret;
+	}
+	if (!mem_dst && what & RD)
+		a.dst = get_operand(x, insn->dst, insn->size);
+	old = a.dst;
+
+	if (insn->op == MK_OP_MUL || insn->op == MK_OP_IMUL1) {
+		multiply(x, &a);
+	} else if (insn->op == MK_OP_DIV || insn->op == MK_OP_IDIV) {
+		ret = divide(x, &a);
+		if (ret)
+			return ret;
+	} else {
+		compute(x, &a);
+	}
+
+	if (mem_dst && what & WR) {
+		bool atomic = insn->lock || insn->op == MK_OP_XCHG;
+
+		ret = write_linear(x, lin, &a.dst, insn->size, atomic ? &old : NULL);
+		if (ret)
+			return ret;
+	}
+	if (what & BACK)
+		set_reg(x, insn->reg, a.src, insn->size);
+	if (insn->op == MK_OP_CMPXCHG && !(a.flags & ZF))
+		set_reg(x, MK_RAX, old, insn->size);
+	if (!mem_dst && what & WR)
+		set_reg(x, operand_reg(insn, insn->dst), a.dst, insn->size);
+	x->cpu.rflags = a.flags;
+	return finish(x);
+}
+
+/* CMPXCHG8B and CMPXCHG16B */
+static int compare_pair(struct mk_exec *x)
+{
+	unsigned int half = x->insn.size / 2;
+	u8 old[16], new[16];
+	u64 *gpr = x->cpu.gpr, lin;
+	bool equal;
+	int ret;
+
+	ret = linear(x, x->insn.seg, effective_address(x), 2 * half, MK_ACC_WRITE, &lin);
+	if (!ret && half == 8 && lin & 15)
+		ret = raise(x, X86_TRAP_GP);
+	if (!ret)
+		ret = read_linear(x, lin, old, 2 * half, MK_ACC_WRITE);
+	if (ret)
+		return ret;
+
+	equal = !memcmp(old, &gpr[MK_RAX], half) && !memcmp(old + half, &gpr[MK_RDX], half);
+	memcpy(new, equal ? (u8 *)&gpr[MK_RBX] : old, half);
+	memcpy(new + half, equal ? (u8 *)&gpr[MK_RCX] : old + half, half);
+	ret = write_linear(x, lin, new, 2 * half, x->insn.lock ? old : NULL);
+	if (ret)
+		return ret;
+
+	if (equal) {
+		x->cpu.rflags |= ZF;
+	} else {
+		u64 low = 0, high = 0;
+
+		memcpy(&low, old, half);
+		memcpy(&high, old + half, half);
+		set_reg(x, MK_RAX, low, half);
+		set_reg(x, MK_RDX, high, half);
+		x->cpu.rflags &= ~ZF;
+	}
+	return finish(x);
+}
+
+/* Between memory and a vector register; a load of fewer than 16 bytes clears the others. */
+static int move_vector(struct mk_exec *x)
+{
+	const struct mk_insn *insn = &x->insn;
+	bool store = insn->src == MK_O_VEC;
+	u32 access = store ? MK_ACC_WRITE : MK_ACC_READ;
+	u64 val[2] = { 0, 0 }, lin;
+	int ret;
+
+	if (insn->mod == 3)
+		return MK_EXEC_UNSUPPORTED;
+	ret = linear(x, insn->seg, effective_address(x), insn->size, access, &lin);
+	if (!ret && insn->op == MK_OP_MOVVA && lin & 15)
+		ret = raise(x, X86_TRAP_GP);
+	if (ret)
+		return ret;
+	if (store) {
+		x->ops->get_vec(x, insn->reg, val);
+		ret = write_linear(x, lin, val, insn->size, NULL);
+	} else {
+		ret = read_linear(x, lin, val, insn->size, MK_ACC_READ);
+		if (!ret)
+			x->ops->set_vec(x, insn->reg, val);
+	}
+	return ret ?: finish(x);
+}
+
+static u8 stack_width(const struct mk_exec *x)
+{
+	if (x->cpu.mode == MK_MODE_64)
+		return 8;
+	return x->cpu.seg[MK_SS].ar & MK_AR_DB ? 4 : 2;
+}
+
+static int push(struct mk_exec *x, u64 val)
+{
+	u8 width = stack_width(x);
+	u64 rsp = x->cpu.gpr[MK_RSP] - x->insn.size;
+	int ret = write_seg(x, MK_SS, rsp & mask(width), val, x->insn.size);
+
+	if (!ret)
+		set_reg(x, MK_RSP, rsp, width);
+	return ret;
+}
+
+static int pop(struct mk_exec *x)
+{
+	const struct mk_insn *insn = &x->insn;
+	const u64 rsp = x->cpu.gpr[MK_RSP];
+	u8 width = stack_width(x);
+	u64 val;
+	int ret = read_seg(x, MK_SS, rsp & mask(width), &val, insn->size);
+
+	if (ret)
+		return ret;
+	/* an address made of RSP means RSP after the pop */
+	set_reg(x, MK_RSP, rsp + insn->size, width);
+	if (is_memory(insn, insn->dst))
+		ret = write_seg(x, insn->seg, effective_address(x), val, insn->size);
+	else
+		set_reg(x, operand_reg(insn, insn->dst), val, insn->size);
+	if (ret) {
+		x->cpu.gpr[MK_RSP] = rsp;
+		return ret;
+	}
+	return finish(x);
+}
+
+/* PUSH, and near CALL and JMP to where an operand says */
+static int push_or_branch(struct mk_exec *x)
+{
+	const struct mk_insn *insn = &x->insn;
+	const u8 operand = insn->dst != MK_O_NONE ? insn->dst : insn->src;
+	u64 val;
+	int ret = MK_EXEC_OK;
+
+	if (is_memory(insn, operand))
+		ret = read_seg(x, insn->seg, effective_address(x), &val, insn->size);
+	else
+		val = get_operand(x, operand, insn->size);
+	if (!ret && insn->op != MK_OP_PUSH &&
+	    (x->cpu.mode == MK_MODE_64 ? !canonical(x, val) : val > x->cpu.seg[MK_CS].limit))
+		ret = raise(x, X86_TRAP_GP);
+	if (!ret && insn->op != MK_OP_JMP)
+		ret = push(x, insn->op == MK_OP_PUSH ? val : x->cpu.rip + insn->len);
+	if (ret)
+		return ret;
+	finish(x);
+	if (insn->op != MK_OP_PUSH)
+		x->cpu.rip = val;
+	return MK_EXEC_OK;
+}
+
+static u16 port_operand(const struct mk_exec *x)
+{
+	return x->insn.has_imm ? (u8)x->insn.imm : x->cpu.gpr[MK_RDX];
+}
+
+static int port(struct mk_exec *x)
+{
+	const unsigned int size = x->insn.size;
+	u64 val = get_reg(x, MK_RAX, size);
+	int ret;
+
+	if (x->insn.op == MK_OP_OUT) {
+		ret = x->ops->out(x, port_operand(x), &val, size, 1);
+	} else {
+		ret = x->ops->in(x, port_operand(x), &val, size, 1);
+		if (!ret)
+			set_reg(x, MK_RAX, val, size);
+	}
+	return ret ?: finish(x);
+}
+
+/*
+ * INS and OUTS, as many elements of the *@count that REP asks for as lie in one
+ * page and fit into the buffer; *@count returns how many.
+ */
+static int port_string(struct mk_exec *x, u8 seg, u64 ea, u64 *count)
+{
+	const bool in = x->insn.op == MK_OP_INS;
+	const u32 access = in ? MK_ACC_WRITE : MK_ACC_READ;
+	const unsigned int size = x->insn.size;
+	unsigned int n, bytes;
+	u64 lin;
+	u8 probe;
+	int ret = linear(x, seg, ea, size, access, &lin);
+
+	if (ret)
+		return ret;
+	n = (4096 - (lin & 4095)) / size;
+	if (n > x->bounce_size / size)
+		n = x->bounce_size / size;
+	if (n > *count)
+		n = *count;
+	/* a segment that ends in between faults when its turn comes */
+	if (!n || x->cpu.rflags & X86_EFLAGS_DF || linear(x, seg, ea, n * size, access, &lin))
+		n = 1;
+	*count = n;
+	bytes = n * size;
+
+	if (!in) {
+		ret = read_linear(x, lin, x->bounce, bytes, access);
+		return ret ?: x->ops->out(x, port_operand(x), x->bounce, size, n);
+	}
+	/* memory that cannot take the data must fault before the device gives it away */
+	ret = read_linear(x, lin, &probe, 1, access);
+	if (!ret && size > 1)
+		ret = read_linear(x, lin + bytes - 1, &probe, 1, access);
+	if (!ret)
+		ret = x->ops->in(x, port_operand(x), x->bounce, size, n);
+	return ret ?: write_linear(x, lin, x->bounce, bytes, NULL);
+}
+
+/* String instructions: once, or one iteration under REP */
+static int string(struct mk_exec *x)
+{
+	const struct mk_insn *insn = &x->insn;
+	const unsigned int size = insn->size, asize = insn->asize;
+	const u8 op = insn->op;
+	u64 si = x->cpu.gpr[MK_RSI] & mask(asize), di = x->cpu.gpr[MK_RDI] & mask(asize);
+	u64 left = insn->rep ? x->cpu.gpr[MK_RCX] & mask(asize) : 1, n = 1, step;
+	struct alu a = { .size = size, .flags = x->cpu.rflags };
+	bool use_si = true, use_di = true;
+	int ret;
+
+	if (!left)
+		return finish(x);
+	switch (op) {
+	case MK_OP_MOVS:
+		ret = read_seg(x, insn->seg, si, &a.src, size);
+		if (!ret)
+			ret = write_seg(x, MK_ES, di, a.src, size);
+		break;
+	case MK_OP_LODS:
+		use_di = false;
+		ret = read_seg(x, insn->seg, si, &a.src, size);
+		if (!ret)
+			set_reg(x, MK_RAX, a.src, size);
+		break;
+	case MK_OP_STOS:
+		use_si = false;
+		ret = write_seg(x, MK_ES, di, get_reg(x, MK_RAX, size), size);
+		break;
+	case MK_OP_CMPS:
+		ret = read_seg(x, insn->seg, si, &a.dst, size);
+		if (!ret)
+			ret = read_seg(x, MK_ES, di, &a.src, size);
+		break;
+	case MK_OP_SCAS:
+		use_si = false;
+		a.dst = get_reg(x, MK_RAX, size);
+		ret = read_seg(x, MK_ES, di, &a.src, size);
+		break;
+	case MK_OP_OUTS:
+		use_di = false;
+		n = left;
+		ret = port_string(x, insn->seg, si, &n);
+		break;
+	default:
+		use_si = false;
+		n = left;
+		ret = port_string(x, MK_ES, di, &n);
+	}
+	if (ret)
+		return ret;
+
+	step = x->cpu.rflags & X86_EFLAGS_DF ? -(n * size) : n * size;
+	if (use_si)
+		set_reg(x, MK_RSI, si + step, asize);
+	if (use_di)
+		set_reg(x, MK_RDI, di + step, asize);
+	if (op == MK_OP_CMPS || op == MK_OP_SCAS) {
+		sub(&a, 0, ARITH);
+		x->cpu.rflags = a.flags;
+	}
+	if (!insn->rep)
+		return finish(x);
+	set_reg(x, MK_RCX, left - n, asize);
+	if (left == n)
+		return finish(x);
+	/* REPE (F3) goes on while equal, REPNE (F2) while not */
+	if ((op == MK_OP_CMPS || op == MK_OP_SCAS) && !(a.flags & ZF) == (insn->rep == 0xf3))
+		return finish(x);
+	return MK_EXEC_REPEAT;
+}
+
+int mk_exec(struct mk_exec *x)
+{
+	switch (x->insn.op) {
+	case MK_OP_NONE:
+	case MK_OP_CALL_FAR:
+	case MK_OP_JMP_FAR:
+		return MK_EXEC_UNSUPPORTED;
+	case MK_OP_MOVS ... MK_OP_OUTS:
+		return string(x);
+	case MK_OP_IN:
+	case MK_OP_OUT:
+		return port(x);
+	case MK_OP_POP:
+		return pop(x);
+	case MK_OP_PUSH:
+	case MK_OP_CALL:
+	case MK_OP_JMP:
+		return push_or_branch(x);
+	case MK_OP_CMPXCHG8B:
+		return compare_pair(x);
+	case MK_OP_MOVV:
+	case MK_OP_MOVVA:
+		return move_vector(x);
+	default:
+		return general(x);
+	}
+}

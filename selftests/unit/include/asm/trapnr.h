@@ -1,0 +1,11 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef SHIM_ASM_TRAPNR_H
+#define SHIM_ASM_TRAPNR_H
+
+#define X86_TRAP_DE	0
+#define X86_TRAP_UD	6
+#define X86_TRAP_SS	12
+#define X86_TRAP_GP	13
+#define X86_TRAP_PF	14
+
+#endif
