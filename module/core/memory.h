@@ -12,13 +12,23 @@
 
 #define MK_MAX_SLOTS	509	/* KVM_CAP_NR_MEMSLOTS */
 
+/*
+ * Which pages of a slot were written since they were last asked for: a bit for
+ * each page. Set by anybody who reaches the slot, by atomics; cleared under
+ * mmu_lock, together with the permission to write.
+ */
+struct mk_dirty {
+	struct rcu_head rcu;
+	unsigned long bits[];
+};
+
 struct mk_slot {
 	gfn_t gfn;		/* first guest frame, 4 KiB */
 	unsigned long npages;	/* 4 KiB */
 	unsigned long hva;	/* VMM's address of the first byte */
 	u32 flags;		/* KVM_MEM_* */
 	u32 id;			/* number that userspace gave it */
-	unsigned long *dirty;	/* with KVM_MEM_LOG_DIRTY_PAGES: a bit for each page */
+	struct mk_dirty *dirty;	/* with KVM_MEM_LOG_DIRTY_PAGES; outlives this array */
 };
 
 /* All slots, sorted by gfn; replaced as a whole. */
@@ -28,13 +38,39 @@ struct mk_slots {
 	struct mk_slot slot[];
 };
 
-/* Binary search; NULL: no slot there. Under RCU or srcu; the slot lives as long. */
+/**
+ * mk_slot_find - the slot that holds a guest frame
+ * @slots: from vm->slots, NULL as long as there never was one
+ * Return: the slot, or NULL if there is none.
+ * Context: preemption disabled, or vm->srcu held; the slot lives as long.
+ */
 const struct mk_slot *mk_slot_find(const struct mk_slots *slots, gfn_t gfn);
 
-/* KVM_SET_USER_MEMORY_REGION: create, delete (size 0), move, change flags. May sleep. */
+/* VMM's address of the first byte of @gfn, which lies in @slot */
+static inline unsigned long mk_slot_hva(const struct mk_slot *slot, gfn_t gfn)
+{
+	return slot->hva + ((gfn - slot->gfn) << PAGE_SHIFT);
+}
+
+/**
+ * mk_set_region - KVM_SET_USER_MEMORY_REGION
+ *
+ * Creates a slot, deletes it (size 0), moves it or changes its flags. On
+ * return no vCPU and no ioctl uses what was there before.
+ *
+ * Return: 0; -EINVAL; -EEXIST: another slot is there; -ENOMEM.
+ * Context: may sleep; takes vm->lock.
+ */
 int mk_set_region(struct mk_vm *vm, const struct kvm_userspace_memory_region *region);
-/* KVM_GET_DIRTY_LOG */
-int mk_get_dirty_log(struct mk_vm *vm, struct kvm_dirty_log *log);
+
+/**
+ * mk_get_dirty_log - KVM_GET_DIRTY_LOG: which pages were written since last asked
+ * Return: 0; -EINVAL: no such number; -ENOENT: it logs nothing; -EFAULT; -ENOMEM.
+ * Context: may sleep; takes vm->lock.
+ */
+int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log);
+
+/* The VM dies: nobody else knows it any more. After mk_mmu_destroy(). */
 void mk_memory_free(struct mk_vm *vm);
 
 /**

@@ -19,8 +19,15 @@ enum mk_fault {
 	MK_FAULT_SIGNAL,	/* a fatal signal came first */
 };
 
-int mk_mmu_create(struct mk_vm *vm);	/* root, notifier */
+/**
+ * mk_mmu_create - give a new VM its root table, and hear of changes in vm->mm
+ * Return: 0, -ENOMEM or -EINTR. Context: vm->mm is current->mm; may sleep.
+ */
+int mk_mmu_create(struct mk_vm *vm);
 void mk_mmu_destroy(struct mk_vm *vm);	/* no vCPU runs any more */
+
+/* Guest frames from here on cannot be mapped, and no slot may reach them. */
+gfn_t mk_mmu_gfn_limit(void);
 
 /**
  * mk_mmu_fault - map the page that an access to @gpa needs
@@ -29,12 +36,25 @@ void mk_mmu_destroy(struct mk_vm *vm);	/* no vCPU runs any more */
  */
 enum mk_fault mk_mmu_fault(struct mk_vcpu *v, gpa_t gpa, u32 access);
 
-/* Forget what is mapped for guest frames [start, end) and flush it from all
- * vCPUs before returning. Caller holds vm->lock and has published new slots. */
-void mk_mmu_zap(struct mk_vm *vm, gfn_t start, gfn_t end);
-/* Take write permission (and 2 MiB mappings) away, for dirty logging. */
-void mk_mmu_wrprotect(struct mk_vm *vm, gfn_t start, gfn_t end);
-/* Bring all running vCPUs out, and wait until none runs with older mappings. */
-void mk_flush_tdp(struct mk_vm *vm);
+/**
+ * mk_mmu_publish - put new slots in place of the old
+ * @start: first guest frame of what the old slots had and the new have not
+ * @end:   behind the last
+ *
+ * Nothing is mapped for [@start, @end) afterwards, on any vCPU. Both happen in
+ * one step: a notifier between them would look through the new slots for what
+ * the old ones mapped, and not find it.
+ *
+ * Context: vm->lock held.
+ */
+void mk_mmu_publish(struct mk_vm *vm, struct mk_slots *slots, gfn_t start, gfn_t end);
+
+/**
+ * mk_mmu_collect_dirty - move a slot's dirty bits out, and start to watch again
+ * @slot: logs dirty pages
+ * @out:  a bit for each page, rounded up to whole longs
+ * Context: vm->lock held, may sleep.
+ */
+void mk_mmu_collect_dirty(struct mk_vm *vm, const struct mk_slot *slot, unsigned long *out);
 
 #endif

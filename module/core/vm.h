@@ -6,7 +6,7 @@
  * Locks, outermost first:
  *   [L] vm->lock        mutex: slots, vCPU creation, irqchip creation
  *   [V] vcpu->mutex     mutex: everything of one vCPU
- *   [M] vm->mmu_lock    spinlock: nested page tables, mmu_seq, dirty bitmaps' changes
+ *   [M] vm->mmu_lock    spinlock: nested page tables, publishing of slots
  * A field marked [R] is read under RCU or vm->srcu and changed under [L];
  * (c) is constant after creation; (a) is atomic.
  *
@@ -15,6 +15,7 @@
 #ifndef MK_CORE_VM_H
 #define MK_CORE_VM_H
 
+#include <linux/cpumask.h>
 #include <linux/kvm.h>
 #include <linux/kvm_types.h>
 #include <linux/mmu_notifier.h>
@@ -79,13 +80,15 @@ struct mk_vm {
 	struct mk_slots __rcu *slots;	/* [R] */
 	struct srcu_struct srcu;	/* held while guest memory is read or written by hva */
 
-	spinlock_t mmu_lock;
-	hpa_t tdp_root;			/* (c) */
-	unsigned long mmu_seq;		/* [M] counts invalidations that have ended */
+	spinlock_t mmu_lock;		/* interrupts stay enabled: its holder waits for IPIs */
+	hpa_t tdp_root;			/* (c) as the hardware wants it, encryption bit included */
+	bool nx_huge;			/* (c) large pages must not be executable: see core/mmu.c */
 	unsigned long mmu_busy;		/* [M] invalidations in progress */
 	unsigned long busy_start, busy_end; /* [M] hva range that they cover together */
 	struct mmu_notifier notifier;
+	struct list_head spare_tables;	/* [M] zeroed pages for nested tables */
 	unsigned long nr_table_pages;	/* [M] pages in nested tables */
+	cpumask_var_t flush_cpus;	/* [M] scratch space of a flush */
 
 	struct xarray vcpus;		/* id -> struct mk_vcpu; stored under [L] */
 	int nr_vcpus;			/* [L] */

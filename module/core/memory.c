@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Guest physical memory: the slots that userspace sets up, and copies from and
+ * to guest memory through the VMM's addresses.
+ *
+ * The slots of a VM are one sorted array. It is never changed: a new one takes
+ * its place, and the old one goes when nobody can look at it any more. Copies
+ * that may sleep hold vm->srcu, so that a slot's deletion waits for them; what
+ * runs without preemption is covered by RCU.
+ *
+ * Knows: the VMM's address space, and of pages nothing. Read next: core/mmu.c.
+ */
+#include <linux/mm.h>
+#include <linux/slab.h>
+#include <linux/uaccess.h>
+
+#include "core/memory.h"
+#include "core/mmu.h"
+
+#define MAX_SLOT_PAGES	((1ull << 31) - 1)	/* stock KVM's limit too */
+
+const struct mk_slot *mk_slot_find(const struct mk_slots *slots, gfn_t gfn)
+{
+	unsigned int low = 0, high, mid;
+
+	if (unlikely(!slots))
+		return NULL;
+	/* The last slot that does not start behind gfn is in [low, high). */
+	for (high = slots->nr; high - low > 1;) {
+		mid = (low + high) / 2;
+		if (slots->slot[mid].gfn <= gfn)
+			low = mid;
+		else
+			high = mid;
+	}
+	/* One comparison: a gfn before the slot is a huge distance behind it. */
+	if (low < high && gfn - slots->slot[low].gfn < slots->slot[low].npages)
+		return &slots->slot[low];
+	return NULL;
+}
+
+/* --- Changing slots --- */
+
+static const struct mk_slot *slot_by_id(const struct mk_slots *slots, u32 id)
+{
+	unsigned int i;
+
+	for (i = 0; slots && i < slots->nr; i++) {
+		if (slots->slot[i].id == id)
+			return &slots->slot[i];
+	}
+	return NULL;
+}
+
+static bool overlaps(const struct mk_slots *slots, const struct mk_slot *new)
+{
+	const struct mk_slot *slot;
+
+	for (slot = slots->slot; slot < slots->slot + slots->nr; slot++) {
+		if (slot->id != new->id && slot->gfn < new->gfn + new->npages &&
+		    new->gfn < slot->gfn + slot->npages)
+			return true;
+	}
+	return false;
+}
+
+/* A copy of @slots without @old and with @new; either may be NULL. */
+static struct mk_slots *copy_slots(const struct mk_slots *slots, const struct mk_slot *old,
+				   const struct mk_slot *new)
+{
+	unsigned int i, nr = slots ? slots->nr : 0;
+	struct mk_slots *copy;
+
+	copy = kvzalloc(struct_size(copy, slot, nr + 1), GFP_KERNEL_ACCOUNT);
+	if (!copy)
+		return NULL;
+	for (i = 0; i < nr; i++) {
+		if (new && new->gfn < slots->slot[i].gfn) {
+			copy->slot[copy->nr++] = *new;
+			new = NULL;
+		}
+		if (&slots->slot[i] != old)
+			copy->slot[copy->nr++] = slots->slot[i];
+	}
+	if (new)
+		copy->slot[copy->nr++] = *new;
+	return copy;
+}
+
+/* Put @new in place of @old; either may be NULL. Takes over new->dirty. */
+static int replace_slot(struct mk_vm *vm, struct mk_slots *slots, const struct mk_slot *old,
+			const struct mk_slot *new)
+{
+	struct mk_dirty *retired = old && (!new || new->dirty != old->dirty) ? old->dirty : NULL;
+	struct mk_slots *copy = copy_slots(slots, old, new);
+
+	if (!copy) {
+		if (new && (!old || new->dirty != old->dirty))
+			kvfree(new->dirty);
+		return -ENOMEM;
+	}
+	/*
+	 * Whatever changes of a slot, what is mapped of it is forgotten: it moved,
+	 * or has to be mapped in small pages or may be mapped in large ones again.
+	 */
+	mk_mmu_publish(vm, copy, old ? old->gfn : 0, old ? old->gfn + old->npages : 0);
+	synchronize_srcu_expedited(&vm->srcu);
+	kvfree_rcu(slots, rcu);
+	kvfree_rcu(retired, rcu);
+	return 0;
+}
+
+static int set_region(struct mk_vm *vm, const struct kvm_userspace_memory_region *region)
+{
+	struct mk_slots *slots = rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock));
+	const struct mk_slot *old = slot_by_id(slots, region->slot);
+	struct mk_slot new = {
+		.gfn = region->guest_phys_addr >> PAGE_SHIFT,
+		.npages = region->memory_size >> PAGE_SHIFT,
+		.hva = region->userspace_addr,
+		.flags = region->flags,
+		.id = region->slot,
+	};
+
+	if (!new.npages)
+		return old ? replace_slot(vm, slots, old, NULL) : -EINVAL;
+
+	if (old) {
+		if (new.hva != old->hva || new.npages != old->npages ||
+		    (new.flags ^ old->flags) & KVM_MEM_READONLY)
+			return -EINVAL;
+		if (new.gfn == old->gfn && new.flags == old->flags)
+			return 0;
+	}
+	if (slots && overlaps(slots, &new))
+		return -EEXIST;
+	if (new.gfn + new.npages > mk_mmu_gfn_limit())
+		return -EINVAL;
+
+	if (new.flags & KVM_MEM_LOG_DIRTY_PAGES) {
+		if (old)
+			new.dirty = old->dirty;
+		if (!new.dirty)
+			new.dirty = kvzalloc(struct_size(new.dirty, bits, BITS_TO_LONGS(new.npages)),
+					     GFP_KERNEL_ACCOUNT);
+		if (!new.dirty)
+			return -ENOMEM;
+	}
+	return replace_slot(vm, slots, old, &new);
+}
+
+int mk_set_region(struct mk_vm *vm, const struct kvm_userspace_memory_region *region)
+{
+	u64 size = region->memory_size;
+	int err;
+
+	if (region->flags & ~(KVM_MEM_LOG_DIRTY_PAGES | KVM_MEM_READONLY))
+		return -EINVAL;
+	/* The upper half would name an address space, of which there is one: 0. */
+	if (region->slot >= MK_MAX_SLOTS)
+		return -EINVAL;
+	if (!PAGE_ALIGNED(size) || !PAGE_ALIGNED(region->guest_phys_addr) ||
+	    !PAGE_ALIGNED(region->userspace_addr))
+		return -EINVAL;
+	if (size >> PAGE_SHIFT > MAX_SLOT_PAGES ||
+	    region->guest_phys_addr + size < region->guest_phys_addr)
+		return -EINVAL;
+	if (region->userspace_addr > TASK_SIZE_MAX ||
+	    size > TASK_SIZE_MAX - region->userspace_addr)
+		return -EINVAL;
+
+	mutex_lock(&vm->lock);
+	err = set_region(vm, region);
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log)
+{
+	const struct mk_slot *slot;
+	unsigned long *bits;
+	size_t longs;
+	int err = 0;
+
+	if (log->slot >= MK_MAX_SLOTS)
+		return -EINVAL;
+
+	mutex_lock(&vm->lock);
+	slot = slot_by_id(rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock)),
+			  log->slot);
+	if (!slot || !slot->dirty) {
+		err = -ENOENT;
+		goto unlock;
+	}
+	longs = BITS_TO_LONGS(slot->npages);
+	bits = kvmalloc_array(longs, sizeof(long), GFP_KERNEL_ACCOUNT);
+	if (!bits) {
+		err = -ENOMEM;
+		goto unlock;
+	}
+	mk_mmu_collect_dirty(vm, slot, bits);
+	if (copy_to_user(log->dirty_bitmap, bits, longs * sizeof(long)))
+		err = -EFAULT;
+	kvfree(bits);
+unlock:
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+void mk_memory_free(struct mk_vm *vm)
+{
+	struct mk_slots *slots = rcu_dereference_protected(vm->slots, true);
+	unsigned int i;
+
+	for (i = 0; slots && i < slots->nr; i++)
+		kvfree(slots->slot[i].dirty);
+	kvfree(slots);
+}
+
+/* --- Copying --- */
+
+/*
+ * The longest piece of [gpa, gpa + *len) that lies in one slot, as the VMM's
+ * address; *len becomes its length. NULL: no memory.
+ */
+static void __user *piece(const struct mk_slots *slots, gpa_t gpa, size_t *len,
+			  const struct mk_slot **slotp)
+{
+	const struct mk_slot *slot = mk_slot_find(slots, gpa >> PAGE_SHIFT);
+	u64 offset;
+
+	if (unlikely(!slot))
+		return NULL;
+	offset = gpa - (slot->gfn << PAGE_SHIFT);
+	*len = min_t(u64, *len, ((u64)slot->npages << PAGE_SHIFT) - offset);
+	*slotp = slot;
+	return (void __user *)(slot->hva + offset);
+}
+
+static void mark_dirty(const struct mk_slot *slot, gpa_t gpa, size_t len)
+{
+	unsigned long page = (gpa >> PAGE_SHIFT) - slot->gfn;
+	unsigned long last = ((gpa + len - 1) >> PAGE_SHIFT) - slot->gfn;
+
+	for (; slot->dirty && page <= last; page++)
+		set_bit(page, slot->dirty->bits);
+}
+
+int mk_guest_read(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len)
+{
+	const struct mk_slot *slot;
+	const void __user *from;
+	int idx, err = 0;
+	size_t n;
+
+	idx = srcu_read_lock(&vm->srcu);
+	for (; len; gpa += n, buf += n, len -= n) {
+		n = len;
+		from = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
+		if (!from || copy_from_user(buf, from, n)) {
+			err = -EFAULT;
+			break;
+		}
+	}
+	srcu_read_unlock(&vm->srcu, idx);
+	return err;
+}
+
+int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len)
+{
+	const struct mk_slot *slot;
+	void __user *to;
+	int idx, err = 0;
+	size_t n;
+
+	idx = srcu_read_lock(&vm->srcu);
+	for (; len; gpa += n, buf += n, len -= n) {
+		n = len;
+		to = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
+		if (!to || (slot->flags & KVM_MEM_READONLY) || copy_to_user(to, buf, n)) {
+			err = -EFAULT;
+			break;
+		}
+		mark_dirty(slot, gpa, n);
+	}
+	srcu_read_unlock(&vm->srcu, idx);
+	return err;
+}
+
+int mk_guest_read_nofault(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len)
+{
+	const struct mk_slot *slot;
+	const void __user *from;
+	int err = 0;
+	size_t n;
+
+	preempt_disable();
+	pagefault_disable();
+	for (; len; gpa += n, buf += n, len -= n) {
+		n = len;
+		from = piece(rcu_dereference_sched(vm->slots), gpa, &n, &slot);
+		if (unlikely(!from || __copy_from_user_inatomic(buf, from, n))) {
+			err = -EFAULT;
+			break;
+		}
+	}
+	pagefault_enable();
+	preempt_enable();
+	return err;
+}
+
+int mk_guest_cmpxchg(struct mk_vm *vm, gpa_t gpa, u64 old, u64 val, unsigned int size)
+{
+	const struct mk_slot *slot;
+	size_t n = size;
+	void __user *to;
+	u32 old32 = old;
+	int idx, err;
+
+	idx = srcu_read_lock(&vm->srcu);
+	to = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
+	if (!to || (slot->flags & KVM_MEM_READONLY))
+		err = -EFAULT;
+	else if (size == 8)
+		err = __try_cmpxchg_user((u64 __user *)to, &old, val, fault8);
+	else
+		err = __try_cmpxchg_user((u32 __user *)to, &old32, (u32)val, fault4);
+	/* 0: done; 1: it had another value; else the fault's errno */
+	if (err > 0)
+		err = -EAGAIN;
+	else if (!err)
+		mark_dirty(slot, gpa, size);
+	srcu_read_unlock(&vm->srcu, idx);
+	return err;
+}

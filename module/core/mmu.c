@@ -1,0 +1,667 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Nested page tables: a cache of the host's own page tables, by guest frame.
+ *
+ * An entry here says what the host's page table says of the VMM's address that
+ * stands behind the guest frame, and no more than that. It is made by reading
+ * the host's entry, and it goes when the MMU notifier announces that the host's
+ * entry is about to change. So no page is ever referenced, marked or counted
+ * by us: all of that is the host's, in its own table, and stays right there.
+ *
+ *   - The host's entry is read and ours is written under mmu_lock. A notifier
+ *     takes the same lock before the host changes anything, so what was read
+ *     holds until the lock is released, unless a change of it is under way
+ *     already (mmu_busy).
+ *   - Ours is writable only if the host's is writable *and dirty*. The host
+ *     cannot clean its entry without a notice, so a page that the guest may
+ *     write is dirty for the host all the time, and nothing has to be handed
+ *     back.
+ *   - Where the host's entry is not good enough, the host's own fault handler
+ *     makes it so. That covers what is swapped, shared, mapped by a driver.
+ *
+ * Knows: slots, the host's page tables. Read next: core/memory.c.
+ */
+#include <linux/cpu.h>
+#include <linux/io.h>
+#include <linux/mem_encrypt.h>
+#include <linux/memcontrol.h>
+#include <linux/mm.h>
+#include <linux/pgtable.h>
+#include <linux/sched/mm.h>
+#include <linux/smp.h>
+#include <linux/vmstat.h>
+#include <asm/vmx.h>
+
+#include "core/memory.h"
+#include "core/mmu.h"
+
+#define ROOT_LEVEL	4	/* level 1 maps 4 KiB, 2 maps 2 MiB, 3 maps 1 GiB */
+#define ROOT_BITS	48	/* of a guest physical address */
+
+/* Where both formats agree; so does the host's own table. */
+#define ENTRY_WRITE	BIT_ULL(1)
+#define ENTRY_LARGE	BIT_ULL(7)
+
+static const struct format {
+	u64 present;	/* an entry is there if any of these is set */
+	u64 table;	/* of an entry that names a table: all rights */
+	u64 leaf;	/* of an entry that maps a page: the right to read */
+	u64 exec;	/* the right to execute, where it is a bit */
+	u64 accessed;
+	u64 dirty;
+	u64 wb, other;	/* memory type: the host maps it write-back, or not */
+} formats[] = {
+	/* SDM vol. 3C, "The Extended Page Table Mechanism" and "EPT and Memory Typing" */
+	[MK_TDP_EPT] = {
+		.present = VMX_EPT_RWX_MASK,
+		.table = VMX_EPT_RWX_MASK,
+		.leaf = VMX_EPT_READABLE_MASK | VMX_EPT_ACCESS_BIT,
+		.exec = VMX_EPT_EXECUTABLE_MASK,
+		.accessed = VMX_EPT_ACCESS_BIT,
+		.dirty = VMX_EPT_DIRTY_BIT,
+		/* RAM is coherent, whatever the guest's PAT says. */
+		.wb = VMX_EPTP_MT_WB << VMX_EPT_MT_EPTE_SHIFT | VMX_EPT_IPAT_BIT,
+		.other = 0,		/* UC, which the guest may turn into WC */
+	},
+	/* APM vol. 2, "Nested Paging": a host's long-mode table, walked as user */
+	[MK_TDP_NPT] = {
+		.present = _PAGE_PRESENT,
+		.table = _PAGE_PRESENT | _PAGE_RW | _PAGE_USER | _PAGE_ACCESSED,
+		.leaf = _PAGE_PRESENT | _PAGE_USER | _PAGE_ACCESSED,
+		.accessed = _PAGE_ACCESSED,
+		.dirty = _PAGE_DIRTY,
+		.wb = 0,
+		.other = _PAGE_PCD,	/* UC-, likewise */
+	},
+};
+
+static const struct format *format(void)
+{
+	return &formats[mk_hw->tdp];
+}
+
+static u64 level_pages(int level)
+{
+	return 1ull << 9 * (level - 1);
+}
+
+static u64 level_size(int level)
+{
+	return level_pages(level) << PAGE_SHIFT;
+}
+
+static unsigned int level_index(gfn_t gfn, int level)
+{
+	return gfn >> 9 * (level - 1) & (PTRS_PER_PTE - 1);
+}
+
+static bool is_table(u64 e, int level)
+{
+	return level > 1 && (e & format()->present) && !(e & ENTRY_LARGE);
+}
+
+static u64 *entry_table(u64 e)
+{
+	return phys_to_virt(e & PTE_PFN_MASK);
+}
+
+gfn_t mk_mmu_gfn_limit(void)
+{
+	return 1ull << (min_t(int, boot_cpu_data.x86_phys_bits, ROOT_BITS) - PAGE_SHIFT);
+}
+
+/* Under mmu_lock: the notifier's and the publisher's side of vm->slots. */
+static const struct mk_slots *locked_slots(struct mk_vm *vm)
+{
+	return rcu_dereference_check(vm->slots, lockdep_is_held(&vm->mmu_lock));
+}
+
+/* --- Flushing --- */
+
+static void come_out(void *unused)
+{
+}
+
+/*
+ * Bring all vCPUs out of the guest, and see to it that none goes in again with
+ * what it has cached of these tables. Under mmu_lock, so that nobody takes an
+ * entry for gone that a vCPU can still use.
+ *
+ * Pairs with the run loop: it stores MK_IN_GUEST, then reads its requests; we
+ * store the request (a full barrier), then read the mode.
+ */
+static void flush(struct mk_vm *vm)
+{
+	struct mk_vcpu *v;
+	unsigned long id;
+
+	cpumask_clear(vm->flush_cpus);
+	xa_for_each(&vm->vcpus, id, v) {
+		mk_request(v, MK_REQ_FLUSH_TDP);
+		if (READ_ONCE(v->mode) == MK_IN_GUEST)
+			cpumask_set_cpu(READ_ONCE(v->cpu.host_cpu), vm->flush_cpus);
+	}
+	smp_call_function_many(vm->flush_cpus, come_out, NULL, true);
+}
+
+/* --- Table pages --- */
+
+static bool add_spare_tables(struct mk_vm *vm)
+{
+	struct page *page;
+	int i;
+
+	/* As many as one fault can need. */
+	for (i = 1; i < ROOT_LEVEL; i++) {
+		page = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+		if (!page)
+			return false;
+		spin_lock(&vm->mmu_lock);
+		list_add(&page->lru, &vm->spare_tables);
+		spin_unlock(&vm->mmu_lock);
+	}
+	return true;
+}
+
+static struct page *take_spare_table(struct mk_vm *vm)
+{
+	struct page *page = list_first_entry_or_null(&vm->spare_tables, struct page, lru);
+
+	if (page) {
+		list_del(&page->lru);
+		vm->nr_table_pages++;
+		mod_lruvec_page_state(page, NR_SECONDARY_PAGETABLE, 1);
+	}
+	return page;
+}
+
+/* The hardware may read an unlinked table until the flush: its contents stay. */
+static void unlink_table(struct mk_vm *vm, u64 *table, int level, struct list_head *unlinked)
+{
+	struct page *page = virt_to_page(table);
+	int i;
+
+	for (i = 0; level > 1 && i < PTRS_PER_PTE; i++) {
+		if (is_table(table[i], level))
+			unlink_table(vm, entry_table(table[i]), level - 1, unlinked);
+	}
+	list_add(&page->lru, unlinked);
+	vm->nr_table_pages--;
+	mod_lruvec_page_state(page, NR_SECONDARY_PAGETABLE, -1);
+}
+
+static void free_tables(struct list_head *pages)
+{
+	struct page *page, *next;
+
+	list_for_each_entry_safe(page, next, pages, lru)
+		__free_page(page);
+}
+
+/* --- Walking what is mapped --- */
+
+struct walk {
+	struct mk_vm *vm;
+	enum { ZAP, WRPROTECT, TEST_YOUNG, CLEAR_YOUNG } op;
+	bool hit;			/* some entry was zapped, writable, young */
+	struct list_head unlinked;	/* ZAP: free these after a flush */
+};
+
+#define WALK(name, vm_, op_) \
+	struct walk name = { .vm = vm_, .op = op_, .unlinked = LIST_HEAD_INIT(name.unlinked) }
+
+static bool visit(const struct walk *w, u64 *entry)
+{
+	u64 e = *entry;
+
+	switch (w->op) {
+	case ZAP:
+		WRITE_ONCE(*entry, 0);
+		return true;
+	case WRPROTECT:
+		/* The hardware may set accessed and dirty meanwhile; neither is missed. */
+		WRITE_ONCE(*entry, e & ~ENTRY_WRITE);
+		return e & ENTRY_WRITE;
+	case TEST_YOUNG:
+		return e & format()->accessed;
+	case CLEAR_YOUNG:
+		return test_and_clear_bit(__ffs(format()->accessed), (unsigned long *)entry);
+	}
+	return false;
+}
+
+/* Visit the pages that @table, which maps at @level, has in [start, end). */
+static void walk_table(struct walk *w, u64 *table, int level, gfn_t start, gfn_t end)
+{
+	u64 pages = level_pages(level);
+	gfn_t next;
+
+	for (; start < end; start = next) {
+		u64 *entry = &table[level_index(start, level)];
+		u64 e = *entry;
+
+		next = min(end, (start | (pages - 1)) + 1);
+		if (!(e & format()->present))
+			continue;
+		if (!is_table(e, level)) {
+			w->hit |= visit(w, entry);
+		} else if (w->op == ZAP && next - start == pages) {
+			WRITE_ONCE(*entry, 0);
+			unlink_table(w->vm, entry_table(e), level - 1, &w->unlinked);
+			w->hit = true;
+		} else {
+			walk_table(w, entry_table(e), level - 1, start, next);
+		}
+	}
+}
+
+static void walk_gfns(struct walk *w, gfn_t start, gfn_t end)
+{
+	walk_table(w, entry_table(w->vm->tdp_root), ROOT_LEVEL, start, end);
+}
+
+/* Visit the pages that stand for the VMM's addresses [start, end). */
+static void walk_hvas(struct walk *w, unsigned long start, unsigned long end)
+{
+	const struct mk_slots *slots = locked_slots(w->vm);
+	const struct mk_slot *slot;
+
+	if (!slots)
+		return;
+	for (slot = slots->slot; slot < slots->slot + slots->nr; slot++) {
+		unsigned long first = max(start, slot->hva);
+		unsigned long last = min(end - 1, slot->hva + (slot->npages << PAGE_SHIFT) - 1);
+
+		if (first <= last)
+			walk_gfns(w, slot->gfn + ((first - slot->hva) >> PAGE_SHIFT),
+				  slot->gfn + ((last - slot->hva) >> PAGE_SHIFT) + 1);
+	}
+}
+
+/* --- Filling --- */
+
+static bool is_busy(const struct mk_vm *vm, unsigned long start, unsigned long end)
+{
+	return unlikely(vm->mmu_busy) && start < vm->busy_end && end > vm->busy_start;
+}
+
+/*
+ * The host's entry for @hva and its level, or 0. With interrupts off no table
+ * goes away under us: whoever frees one waits for an IPI or for RCU.
+ */
+static u64 host_entry(struct mm_struct *mm, unsigned long hva, int *level)
+{
+	unsigned long flags;
+	pgd_t pgd;
+	p4d_t p4d;
+	pud_t pud;
+	pmd_t pmd;
+	u64 e = 0;
+
+	local_irq_save(flags);
+	pgd = READ_ONCE(*pgd_offset(mm, hva));
+	if (!pgd_present(pgd))
+		goto out;
+	p4d = READ_ONCE(*p4d_offset(&pgd, hva));
+	if (!p4d_present(p4d))
+		goto out;
+
+	*level = 3;
+	pud = READ_ONCE(*pud_offset(&p4d, hva));
+	e = pud_val(pud);
+	if (!(e & _PAGE_PRESENT) || (e & _PAGE_PSE))
+		goto out;
+
+	*level = 2;
+	pmd = READ_ONCE(*pmd_offset(&pud, hva));
+	e = pmd_val(pmd);
+	if (!(e & _PAGE_PRESENT) || (e & _PAGE_PSE))
+		goto out;
+
+	*level = 1;
+	e = pte_val(READ_ONCE(*pte_offset_kernel(&pmd, hva)));
+out:
+	local_irq_restore(flags);
+	return e;
+}
+
+/* The largest page that slot, hardware and a host's page of @level agree on. */
+static int common_level(const struct mk_vm *vm, const struct mk_slot *slot, gfn_t gfn, int level)
+{
+	if (level == 1 || slot->dirty || !mk_hw->caps->tdp_2m)
+		return 1;
+	if (level == 3 && !mk_hw->caps->tdp_1g)
+		level = 2;
+
+	for (; level > 1; level--) {
+		gfn_t first = gfn & ~(level_pages(level) - 1);
+		unsigned long hva = mk_slot_hva(slot, first);
+
+		if (first >= slot->gfn &&
+		    first + level_pages(level) <= slot->gfn + slot->npages &&
+		    IS_ALIGNED(hva, level_size(level)) &&
+		    !is_busy(vm, hva, hva + level_size(level)))
+			break;
+	}
+	return level;
+}
+
+enum outcome { MAPPED, NO_MEMORY, NO_HOST_PAGE, NO_TABLE };
+
+/*
+ * Map @gfn as @access needs it, in as large a page as there is. Under mmu_lock.
+ * NO_HOST_PAGE: the host's own page table must first allow it at *@hva.
+ */
+static enum outcome map(struct mk_vm *vm, gfn_t gfn, u32 access, unsigned long *hva)
+{
+	const struct format *f = format();
+	bool write = access & MK_TDP_WRITE;
+	const struct mk_slot *slot;
+	struct page *page;
+	u64 host, need, e, *entry, *table;
+	int host_level, level, at;
+	bool writable;
+
+	slot = mk_slot_find(locked_slots(vm), gfn);
+	if (!slot || (write && (slot->flags & KVM_MEM_READONLY)))
+		return NO_MEMORY;
+	*hva = mk_slot_hva(slot, gfn);
+	if (is_busy(vm, *hva, *hva + PAGE_SIZE))
+		return MAPPED;	/* it will fault again, until the change is made */
+
+	host = host_entry(vm->mm, *hva, &host_level);
+	need = _PAGE_PRESENT | _PAGE_USER;
+	if (write)
+		need |= _PAGE_RW | _PAGE_DIRTY;
+	if ((host & need) != need)
+		return NO_HOST_PAGE;
+
+	writable = write || ((host & _PAGE_RW) && (host & _PAGE_DIRTY) && !slot->dirty &&
+			     !(slot->flags & KVM_MEM_READONLY));
+	level = common_level(vm, slot, gfn, host_level);
+	if (vm->nx_huge && (access & MK_TDP_EXEC))
+		level = 1;
+
+	/* Where smaller pages are there already, this one joins them. */
+	table = entry_table(vm->tdp_root);
+	for (at = ROOT_LEVEL;; at--) {
+		entry = &table[level_index(gfn, at)];
+		e = *entry;
+		if (is_table(e, at)) {
+			table = entry_table(e);
+			continue;
+		}
+		if (at <= level)
+			break;
+
+		if (e & f->present) {
+			/* A larger page; never have both sizes in a TLB. */
+			WRITE_ONCE(*entry, 0);
+			flush(vm);
+		}
+		page = take_spare_table(vm);
+		if (!page)
+			return NO_TABLE;
+		table = page_address(page);
+		WRITE_ONCE(*entry, __sme_set(page_to_phys(page)) | f->table);
+	}
+
+	/* Another vCPU may have been here first. What is mapped is never cut down here. */
+	need = (write ? ENTRY_WRITE : 0) | (access & MK_TDP_EXEC ? f->exec : 0);
+	if ((e & f->present) && (e & need) == need)
+		return MAPPED;
+
+	e = (host & PTE_PFN_MASK & ~(level_size(host_level) - 1)) |
+	    (*hva & (level_size(host_level) - 1));
+	e &= ~(level_size(at) - 1);
+	e |= f->leaf | (host & sme_me_mask);
+	if (host & (_PAGE_PWT | _PAGE_PCD | (host_level > 1 ? _PAGE_PAT_LARGE : _PAGE_PAT)))
+		e |= f->other;
+	else
+		e |= f->wb;
+	if (at > 1)
+		e |= ENTRY_LARGE;
+	if (at == 1 || !vm->nx_huge)
+		e |= f->exec;
+	if (writable)
+		e |= ENTRY_WRITE | f->dirty;
+	WRITE_ONCE(*entry, e);
+	if (slot->dirty && write)
+		set_bit(gfn - slot->gfn, slot->dirty->bits);
+	return MAPPED;
+}
+
+/* Let the host map @hva, writable and dirty if @write. */
+static enum mk_fault fault_in(struct mm_struct *mm, unsigned long hva, bool write)
+{
+	bool unlocked = false;
+	int err;
+
+	if (mmap_read_lock_killable(mm))
+		return MK_FAULT_SIGNAL;
+	err = fixup_user_fault(mm, hva, write ? FAULT_FLAG_WRITE : 0, &unlocked);
+	mmap_read_unlock(mm);
+
+	switch (err) {
+	case 0:
+		return MK_FAULT_MAPPED;
+	case -EINTR:
+		return MK_FAULT_SIGNAL;
+	case -ENOMEM:
+		return MK_FAULT_NOMEM;
+	default:
+		return MK_FAULT_BAD;
+	}
+}
+
+enum mk_fault mk_mmu_fault(struct mk_vcpu *v, gpa_t gpa, u32 access)
+{
+	struct mk_vm *vm = v->vm;
+	enum mk_fault fault;
+	enum outcome outcome;
+	unsigned long hva;
+	int tries;
+
+	/* Once for the page, once for the tables; then the guest tries again itself. */
+	for (tries = 0; tries < 3; tries++) {
+		spin_lock(&vm->mmu_lock);
+		outcome = map(vm, gpa >> PAGE_SHIFT, access, &hva);
+		spin_unlock(&vm->mmu_lock);
+
+		switch (outcome) {
+		case MAPPED:
+			return MK_FAULT_MAPPED;
+		case NO_MEMORY:
+			return MK_FAULT_DEVICE;
+		case NO_HOST_PAGE:
+			fault = fault_in(vm->mm, hva, access & MK_TDP_WRITE);
+			if (fault != MK_FAULT_MAPPED)
+				return fault;
+			break;
+		case NO_TABLE:
+			if (!add_spare_tables(vm))
+				return MK_FAULT_NOMEM;
+			break;
+		}
+	}
+	return MK_FAULT_MAPPED;
+}
+
+/* --- Changes of slots --- */
+
+void mk_mmu_publish(struct mk_vm *vm, struct mk_slots *slots, gfn_t start, gfn_t end)
+{
+	WALK(w, vm, ZAP);
+
+	spin_lock(&vm->mmu_lock);
+	rcu_assign_pointer(vm->slots, slots);
+	walk_gfns(&w, start, end);
+	if (w.hit)
+		flush(vm);
+	spin_unlock(&vm->mmu_lock);
+	free_tables(&w.unlinked);
+}
+
+void mk_mmu_collect_dirty(struct mk_vm *vm, const struct mk_slot *slot, unsigned long *out)
+{
+	unsigned long i, first;
+	WALK(w, vm, WRPROTECT);
+
+	/*
+	 * The lock may go between two words: a page that is protected and not yet
+	 * flushed is in @out, and is read by the VMM after the flush.
+	 */
+	spin_lock(&vm->mmu_lock);
+	for (i = 0; i < BITS_TO_LONGS(slot->npages); i++) {
+		if (!READ_ONCE(slot->dirty->bits[i])) {
+			out[i] = 0;
+			continue;
+		}
+		out[i] = xchg(&slot->dirty->bits[i], 0);
+		first = i * BITS_PER_LONG;
+		walk_gfns(&w, slot->gfn + first,
+			  slot->gfn + min(first + BITS_PER_LONG, slot->npages));
+		cond_resched_lock(&vm->mmu_lock);
+	}
+	if (w.hit)
+		flush(vm);
+	spin_unlock(&vm->mmu_lock);
+}
+
+/* --- The host's notices --- */
+
+static struct mk_vm *notified_vm(struct mmu_notifier *mn)
+{
+	return container_of(mn, struct mk_vm, notifier);
+}
+
+static int invalidate_start(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
+{
+	struct mk_vm *vm = notified_vm(mn);
+	WALK(w, vm, ZAP);
+
+	spin_lock(&vm->mmu_lock);
+	if (!vm->mmu_busy++) {
+		vm->busy_start = range->start;
+		vm->busy_end = range->end;
+	} else {
+		vm->busy_start = min(vm->busy_start, range->start);
+		vm->busy_end = max(vm->busy_end, range->end);
+	}
+	walk_hvas(&w, range->start, range->end);
+	if (w.hit)
+		flush(vm);
+	spin_unlock(&vm->mmu_lock);
+	free_tables(&w.unlinked);
+	return 0;
+}
+
+static void invalidate_end(struct mmu_notifier *mn, const struct mmu_notifier_range *range)
+{
+	struct mk_vm *vm = notified_vm(mn);
+
+	spin_lock(&vm->mmu_lock);
+	vm->mmu_busy--;
+	spin_unlock(&vm->mmu_lock);
+}
+
+/*
+ * Was [start, end) used since this was last asked? Hardware that does not set
+ * accessed bits gives an answer too, if what is mapped counts as used, and is
+ * no longer mapped when asked to forget it.
+ */
+static int age(struct mmu_notifier *mn, unsigned long start, unsigned long end, bool clear,
+	       bool must_flush)
+{
+	bool zap = clear && !mk_hw->caps->tdp_ad;
+	struct mk_vm *vm = notified_vm(mn);
+	WALK(w, vm, zap ? ZAP : clear ? CLEAR_YOUNG : TEST_YOUNG);
+
+	spin_lock(&vm->mmu_lock);
+	walk_hvas(&w, start, end);
+	if (w.hit && (zap || must_flush))
+		flush(vm);
+	spin_unlock(&vm->mmu_lock);
+	free_tables(&w.unlinked);
+	return w.hit;
+}
+
+static int clear_flush_young(struct mmu_notifier *mn, struct mm_struct *mm,
+			     unsigned long start, unsigned long end)
+{
+	return age(mn, start, end, true, true);
+}
+
+static int clear_young(struct mmu_notifier *mn, struct mm_struct *mm,
+		       unsigned long start, unsigned long end)
+{
+	return age(mn, start, end, true, false);
+}
+
+static int test_young(struct mmu_notifier *mn, struct mm_struct *mm, unsigned long hva)
+{
+	return age(mn, hva, hva + PAGE_SIZE, false, false);
+}
+
+/* The VMM's memory goes as a whole; or the VM does, whichever comes first. */
+static void release(struct mmu_notifier *mn, struct mm_struct *mm)
+{
+	struct mk_vm *vm = notified_vm(mn);
+	WALK(w, vm, ZAP);
+
+	spin_lock(&vm->mmu_lock);
+	walk_gfns(&w, 0, 1ull << (ROOT_BITS - PAGE_SHIFT));
+	if (w.hit)
+		flush(vm);
+	spin_unlock(&vm->mmu_lock);
+	free_tables(&w.unlinked);
+}
+
+static const struct mmu_notifier_ops notifier_ops = {
+	.invalidate_range_start = invalidate_start,
+	.invalidate_range_end = invalidate_end,
+	.clear_flush_young = clear_flush_young,
+	.clear_young = clear_young,
+	.test_young = test_young,
+	.release = release,
+};
+
+int mk_mmu_create(struct mk_vm *vm)
+{
+	struct page *root;
+	int err = -ENOMEM;
+
+	INIT_LIST_HEAD(&vm->spare_tables);
+	/*
+	 * Some CPUs raise a machine check when the size of a page changes under
+	 * instruction fetches. A guest could do that to the host.
+	 */
+	vm->nx_huge = boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT) && !cpu_mitigations_off();
+
+	if (!zalloc_cpumask_var(&vm->flush_cpus, GFP_KERNEL_ACCOUNT))
+		return -ENOMEM;
+	root = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!root)
+		goto free_mask;
+	vm->tdp_root = __sme_set(page_to_phys(root));
+	vm->notifier.ops = &notifier_ops;
+	err = mmu_notifier_register(&vm->notifier, vm->mm);
+	if (err)
+		goto free_root;
+	return 0;
+
+free_root:
+	__free_page(root);
+free_mask:
+	free_cpumask_var(vm->flush_cpus);
+	return err;
+}
+
+void mk_mmu_destroy(struct mk_vm *vm)
+{
+	mmu_notifier_unregister(&vm->notifier, vm->mm);
+	WARN_ON_ONCE(vm->nr_table_pages);
+	free_tables(&vm->spare_tables);
+	__free_page(virt_to_page(entry_table(vm->tdp_root)));
+	free_cpumask_var(vm->flush_cpus);
+}
