@@ -132,8 +132,9 @@ TEST_F(api, vcpu_mmap)
 	EXPECT_EQ(TRY(self->kvm, KVM_GET_VCPU_MMAP_SIZE, 1), -EINVAL);
 	run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 	ASSERT_NE(run, MAP_FAILED);
-	for (int i = 0; i < size; i += PAGE)
+	for (int i = 0; i < size; i += PAGE) {
 		EXPECT_EQ(((volatile u8 *)run)[i], 0);
+	}
 	/* Only a vCPU has something to map. */
 	EXPECT_EQ(mmap(NULL, size, PROT_READ, MAP_SHARED, self->vm, 0),
 		  MAP_FAILED);
@@ -184,9 +185,10 @@ TEST_F(api, supported_cpuid)
 		seen |= (cpuid.entries[i].function == 0) << 0;
 		seen |= (cpuid.entries[i].function == 1) << 1;
 		seen |= (cpuid.entries[i].function == 0x80000001) << 2;
-		if (cpuid.entries[i].function == 0x80000001)
+		if (cpuid.entries[i].function == 0x80000001) {
 			EXPECT_TRUE(cpuid.entries[i].edx & BIT(29))
 				TH_LOG("long mode is missing");
+		}
 	}
 	EXPECT_EQ(seen, 7);
 	/* Exactly enough is enough; one too few is not. */

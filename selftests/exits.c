@@ -173,8 +173,9 @@ TEST_F(exits, string_out_downwards)
 	guest_load(g, string_out_down);
 	start_string(g, GUEST_DATA + 63, 64);
 	ASSERT_EQ(run_string(g, got, sizeof(got)), 64);
-	for (int i = 0; i < 64; i++)
+	for (int i = 0; i < 64; i++) {
 		ASSERT_EQ(got[i], memory[63 - i]);
+	}
 	must(g->vcpu, KVM_GET_REGS, &regs);
 	EXPECT_EQ(regs.rsi, GUEST_DATA - 1);
 }
