@@ -85,17 +85,20 @@ fill_qemu()
 		dpkg -x "$deb" "$out"
 	done
 	rm -rf "$apt"
-	with_qemu "$out" --version >&2
+	find_qemu "$out"
+	"${qemu[@]}" --version >&2
 }
 
-# Run the QEMU that is unpacked in directory $1.
-with_qemu()
+# Leave in array qemu the command that starts the QEMU in directory $1, by default
+# the one in the cache, or else the one that is installed.
+find_qemu()
 {
-	local dir=$1/usr
-	shift
-	LD_LIBRARY_PATH=$dir/lib/x86_64-linux-gnu \
-		QEMU_MODULE_DIR=$dir/lib/x86_64-linux-gnu/qemu \
-		"$dir/bin/qemu-system-x86_64" -L "$dir/share/qemu" -L "$dir/share/seabios" "$@"
+	local usr=${1:-$CACHE/qemu}/usr
+	qemu=(qemu-system-x86_64)
+	[ -e "$usr" ] || return 0
+	qemu=(env "LD_LIBRARY_PATH=$usr/lib/x86_64-linux-gnu"
+		"QEMU_MODULE_DIR=$usr/lib/x86_64-linux-gnu/qemu" "$usr/bin/qemu-system-x86_64"
+		-L "$usr/share/qemu" -L "$usr/share/seabios")
 }
 
 # A machine without backports keeps 7.2, and is asked again the next day.

@@ -12,10 +12,12 @@ svm_command()
 	if [ -n "$icount" ]; then
 		args=(-icount "shift=0,sleep=off" -rtc "base=2024-01-01,clock=vm" -seed 1)
 		append="nokaslr $append"
-	elif [ "$cpus" -gt 1 ] && [ "$(qemu_major)" -ge 10 ]; then
+	elif [ "$cpus" -gt 1 ] && [ -d "$CACHE/qemu" ]; then
 		accel=tcg,thread=multi
 	fi
-	command=("$(qemu_binary)" -accel "$accel" -cpu "${model:-EPYC},+svm,check=off"
+	find_qemu
+	say "$("${qemu[@]}" --version | head -n 1)"
+	command=("${qemu[@]}" -accel "$accel" -cpu "${model:-EPYC},+svm,check=off"
 		-smp "$cpus" -m "${mem:-2048}" -display none -no-reboot -nodefaults
 		-kernel "$kernel/vmlinuz" -initrd "$work/initrd"
 		-append "console=ttyS0,115200 panic=-1 log_buf_len=4M $append"
@@ -34,6 +36,3 @@ svm_shell()
 	say "Ctrl-A x ends the machine"
 	"${command[@]}" -serial mon:stdio
 }
-
-qemu_binary() { echo qemu-system-x86_64; }
-qemu_major() { "$(qemu_binary)" --version | sed -n 's/.*version \([0-9]*\).*/\1/p'; }
