@@ -37,7 +37,8 @@ struct mk_slots;
  * struct mk_board_ops - what the board does for the core
  *
  * Handed down by KVM_CREATE_IRQCHIP; NULL in struct mk_vm until then. All
- * vCPU operations run with vcpu->mutex held unless said otherwise.
+ * vCPU operations run with vcpu->mutex held unless said otherwise, and all but
+ * vcpu_init and vcpu_free also with interrupts disabled.
  *
  * @vcpu_init:   give a new vCPU its local APIC (v->apic); errno
  * @vcpu_free:   take it back
@@ -46,15 +47,13 @@ struct mk_slots;
  *               PIC's through LINT0), or -1; changes nothing. Also called
  *               from the halt loop; must be cheap
  * @irq_ack:     accept it: IRR to ISR, or PIC INTA; the vector, or -1 if it went
- * @run_prepare: before interrupts are disabled for an entry: deliver expired
- *               timers and whatever else is deferred to the vCPU's thread
  * @mmio:        a guest access of 1..8 bytes; true if it was the board's
  * @pio:         likewise for ports, 1, 2 or 4 bytes
- * @cr8:         get/set the task priority (TPR bits 7:4)
+ * @get_cr8, @set_cr8: the task priority (TPR bits 7:4)
  * @msr_get, @msr_set: APIC_BASE, x2APIC, TSC_DEADLINE; -ENOENT: not the board's;
  *               -EINVAL: #GP. @host: userspace asks, not the guest
- * @vm_free:     the VM dies
- * @has_timer:   a timer is due to fire for v (halted vCPUs wake up by mk_vcpu_kick)
+ * @vm_free:     the VM dies: no timer delivers any more. To be called before the
+ *               first vcpu_free
  */
 struct mk_board_ops {
 	int (*vcpu_init)(struct mk_vcpu *v);
@@ -62,7 +61,6 @@ struct mk_board_ops {
 	void (*vcpu_reset)(struct mk_vcpu *v, bool init);
 	int (*irq_pending)(struct mk_vcpu *v);
 	int (*irq_ack)(struct mk_vcpu *v);
-	void (*run_prepare)(struct mk_vcpu *v);
 	bool (*mmio)(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write);
 	bool (*pio)(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write);
 	u64 (*get_cr8)(struct mk_vcpu *v);
@@ -95,7 +93,6 @@ struct mk_vm {
 
 	const struct mk_board_ops *board; /* set once under [L], with release semantics */
 	void *irqchip;			/* the board's own */
-	void *pit;			/* the board's own */
 
 	gpa_t tss_addr, ident_addr;	/* [L] */
 	u32 tsc_khz;			/* (c) of the host */

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The board as a whole: made, wired, saved and restored, and the table through
+ * which the core reaches it.
+ *
+ * Read next: board/lapic.c, where interrupts arrive; pic.c, ioapic.c and pit.c,
+ * where they come from.
+ */
+#include <linux/nospec.h>
+#include <linux/slab.h>
+
+#include "board/board.h"
+#include "board/chips.h"
+
+#define NR_PIC_LINES	16
+
+int mk_gsi_set(struct mk_irqchip *chip, u32 gsi, bool level)
+{
+	int status = -1;
+
+	if (gsi >= MK_NR_GSI)
+		return -1;
+	gsi = array_index_nospec(gsi, MK_NR_GSI);
+	if (gsi < NR_PIC_LINES)
+		status = mk_status_add(status, mk_pic_set_line(chip, gsi, level));
+	return mk_status_add(status, mk_ioapic_set_line(chip, gsi, level));
+}
+
+int mk_irq_line(struct mk_vm *vm, u32 gsi, u32 level, s32 *status)
+{
+	struct mk_irqchip *chip = vm->irqchip;
+	unsigned long flags;
+
+	if (!mk_board(vm))
+		return -ENXIO;
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	*status = mk_gsi_set(chip, gsi, level);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	return 0;
+}
+
+/* The vector that the vCPU would take now: the PIC's goes before the APIC's own. */
+static int irq_pending(struct mk_vcpu *v)
+{
+	struct mk_irqchip *chip = v->vm->irqchip;
+	int vector = READ_ONCE(chip->pic_vector);
+
+	if (vector >= 0 && mk_lapic_takes_pic(v))
+		return vector;
+	return mk_lapic_pending(v);
+}
+
+static int irq_ack(struct mk_vcpu *v)
+{
+	struct mk_irqchip *chip = v->vm->irqchip;
+	int vector = -1;
+
+	if (READ_ONCE(chip->pic_vector) >= 0 && mk_lapic_takes_pic(v))
+		vector = mk_pic_ack(chip);
+	return vector >= 0 ? vector : mk_lapic_ack(v);
+}
+
+static bool mmio(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write)
+{
+	return mk_lapic_mmio(v, gpa, len, data, write) ||
+	       mk_ioapic_mmio(v->vm->irqchip, gpa, len, data, write);
+}
+
+static void pic_pio(struct mk_irqchip *chip, u16 port, u8 *val, bool write)
+{
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	if (write)
+		mk_pic_write(chip, port, *val);
+	else
+		*val = mk_pic_read(chip, port);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+}
+
+/* All these ports have eight bits; a wider access finds nothing behind its first byte. */
+static bool pio(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write)
+{
+	struct mk_irqchip *chip = v->vm->irqchip;
+	u8 val = *(u8 *)data;
+
+	switch (port) {
+	case 0x20 ... 0x21:
+	case 0xa0 ... 0xa1:
+	case 0x4d0 ... 0x4d1:
+		pic_pio(chip, port, &val, write);
+		break;
+	case 0x40 ... 0x43:
+	case 0x61:
+		if (!mk_pit_pio(smp_load_acquire(&chip->pit), port, &val, write))
+			return false;
+		break;
+	default:
+		return false;
+	}
+	if (!write) {
+		memset(data, 0, size);
+		*(u8 *)data = val;
+	}
+	return true;
+}
+
+static void vm_free(struct mk_vm *vm)
+{
+	struct mk_irqchip *chip = vm->irqchip;
+
+	mk_pit_free(chip->pit);
+	kfree(chip);
+}
+
+static const struct mk_board_ops board_ops = {
+	.vcpu_init = mk_lapic_init,
+	.vcpu_free = mk_lapic_free,
+	.vcpu_reset = mk_lapic_reset,
+	.irq_pending = irq_pending,
+	.irq_ack = irq_ack,
+	.mmio = mmio,
+	.pio = pio,
+	.get_cr8 = mk_lapic_get_cr8,
+	.set_cr8 = mk_lapic_set_cr8,
+	.msr_get = mk_lapic_msr_get,
+	.msr_set = mk_lapic_msr_set,
+	.vm_free = vm_free,
+};
+
+int mk_irqchip_create(struct mk_vm *vm)
+{
+	struct mk_irqchip *chip;
+	int err = 0;
+
+	mutex_lock(&vm->lock);
+	if (vm->irqchip) {
+		err = -EEXIST;
+	} else if (vm->nr_vcpus) {
+		err = -EINVAL;
+	} else {
+		chip = kzalloc(sizeof(*chip), GFP_KERNEL_ACCOUNT);
+		if (chip) {
+			chip->vm = vm;
+			raw_spin_lock_init(&chip->lock);
+			mk_pic_init(chip);
+			mk_ioapic_init(chip);
+			vm->irqchip = chip;
+			smp_store_release(&vm->board, &board_ops);
+		} else {
+			err = -ENOMEM;
+		}
+	}
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+int mk_irqchip_get(struct mk_vm *vm, struct kvm_irqchip *state)
+{
+	struct mk_irqchip *chip = vm->irqchip;
+	unsigned long flags;
+	int err = 0;
+
+	if (!mk_board(vm))
+		return -ENXIO;
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	switch (state->chip_id) {
+	case KVM_IRQCHIP_PIC_MASTER:
+	case KVM_IRQCHIP_PIC_SLAVE:
+		state->chip.pic = chip->pic[state->chip_id == KVM_IRQCHIP_PIC_SLAVE];
+		break;
+	case KVM_IRQCHIP_IOAPIC:
+		mk_ioapic_save(chip, &state->chip.ioapic);
+		break;
+	default:
+		err = -EINVAL;
+	}
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	return err;
+}
+
+int mk_irqchip_set(struct mk_vm *vm, const struct kvm_irqchip *state)
+{
+	struct mk_irqchip *chip = vm->irqchip;
+	unsigned long flags;
+	int err = 0;
+
+	if (!mk_board(vm))
+		return -ENXIO;
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	switch (state->chip_id) {
+	case KVM_IRQCHIP_PIC_MASTER:
+	case KVM_IRQCHIP_PIC_SLAVE:
+		mk_pic_restore(chip, state->chip_id == KVM_IRQCHIP_PIC_SLAVE, &state->chip.pic);
+		break;
+	case KVM_IRQCHIP_IOAPIC:
+		mk_ioapic_restore(chip, &state->chip.ioapic);
+		break;
+	default:
+		err = -EINVAL;
+	}
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	return err;
+}
