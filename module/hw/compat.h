@@ -15,6 +15,13 @@
 #error "mini-kvm needs Linux 6.1 or newer"
 #endif
 
+/* The host's NMI handler for an NMI that arrives as a VM exit, on any stack. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+#define MK_HOST_NMI	asm_exc_nmi_kvm_vmx
+#else
+#define MK_HOST_NMI	asm_exc_nmi_noist
+#endif
+
 #ifdef __ASSEMBLY__
 
 /* On AMD's CPUs, before the first RET after the guest. */
@@ -38,6 +45,13 @@
 
 #include <linux/cpuhotplug.h>
 #include <linux/syscore_ops.h>
+#include <asm/smp.h>
+
+/* An interrupt that does nothing but end a guest's run; 6.12 hides it behind a tracepoint. */
+static inline void mk_kick_cpu(int cpu)
+{
+	(smp_ops.smp_send_reschedule)(cpu);
+}
 
 /*
  * Virtualization must come on before a task can run on a new CPU, and go off
