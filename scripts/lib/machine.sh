@@ -3,14 +3,16 @@
 #
 # Run a test machine: put its root together, start the emulator, watch its console.
 # Needs lib/common.sh, lib/kernel.sh, lib/root.sh, lib/build.sh.
-# Read next: lib/svm.sh and lib/vmx.sh, the two machines.
+# Read next: lib/svm.sh and lib/vmx.sh, the two machines; l1/init, the other end of
+# the console.
 
-# How a run is described; scripts set these before machine_run.
+# How a run is described; scripts set these before machine_prepare.
 machine=svm		# svm or vmx
 series=6.1		# kernel series of L1 and of the guest
 cpus=1
 mem=			# MiB of L1; each machine has its own default
 deadline=600		# seconds of wall clock
+stall=			# seconds without a line on the console, where that means a hang
 append=			# added to L1's command line
 icount=			# svm: one TSC tick is one instruction
 model=			# CPU model of the emulator; each machine has its own default
@@ -22,12 +24,32 @@ log=			# full console log
 # Directory of this run, gone at exit.
 work=
 
+# What is done with each line that the command prints.
+on_line() { printf '%s\n' "$1"; }
+
+machine_stop()
+{
+	local pid
+	[ -e "$work/pid" ] || return 0
+	pid=$(cat "$work/pid")
+	rm -f "$work/pid"
+	kill "$pid" 2>/dev/null || true
+}
+
+machine_cleanup()
+{
+	machine_stop
+	rm -rf "$work"
+}
+
 machine_prepare()
 {
 	local pair release base
 	work=$(mktemp -d "${TMPDIR:-/tmp}/minikvm.XXXXXX")
-	trap 'rm -rf "$work"' EXIT
+	trap machine_cleanup EXIT
+	trap 'exit 130' INT TERM HUP
 	release=$(kernel_release "$series")
+	kernel=$(kernel_dir "$release")
 	base=$(base_dir "$release")
 	mkdir -p "$work/root"/{bin,selftests}
 	[ -n "$stock" ] || build_module "$release" "$work/root"
@@ -36,27 +58,37 @@ machine_prepare()
 		mkdir -p "$work/root/$(dirname "${pair#*:}")"
 		cp -rL "${pair%%:*}" "$work/root/${pair#*:}"
 	done
-	pack "$work/root" >"$work/run.cpio"
-	kernel=$(kernel_dir "$release")
 	layers=("$base/l1.cpio" "$work/run.cpio")
 	[ -n "$no_guest" ] || layers+=("$base/guest.cpio")
 	# Each MiB costs Bochs a fifth of a second, and vmlinux boots faster anyway.
-	[ -n "$no_guest" ] || [ $machine = vmx ] || layers+=("$base/bzimage.cpio")
+	[ -n "$no_guest" ] || [ "$machine" = vmx ] || layers+=("$base/bzimage.cpio")
+	: "${log:=$CACHE/log/$machine-$series-$(date +%H%M%S)-$$.log}"
+	mkdir -p "$(dirname "$log")"
 }
 
-# Copy the console (stdin) to the log, and to the terminal from L1's "begin" to
-# its "status"; leave the status in $work/status, and splats in $work/splats.
+# Start the emulator under the deadline, with its pid where machine_stop finds it.
+machine_emulate()
+{
+	timeout -k 5 "$deadline" "$@" </dev/null &
+	echo $! >"$work/pid"
+	wait $!
+}
+
+# Copy the console (stdin) to the log, and lines from L1's "begin" to its "status" to
+# on_line; leave the status in $work/status, and splats in $work/splats.
 watch_console()
 {
-	local line state=boot
+	local line state=boot more=0
 	: >"$work/splats"
-	while IFS= read -r line || [ -n "$line" ]; do
+	while [ $more = 0 ]; do
+		IFS= read -r ${stall:+-t "$stall"} line || more=$?
+		[ $more = 0 ] || [ -n "$line" ] || break
 		line=${line%$'\r'}
-		printf '%s\n' "$line" >&3
+		printf '%s\n' "$line" >&5
 		case $line in
 		*"minikvm-l1: begin "*)
 			state=run
-			say "L1 is up after $((SECONDS - started)) s: ${line##*begin }"
+			say "$machine: L1 is up after $((SECONDS - started)) s: ${line##*begin }"
 			continue ;;
 		*"minikvm-l1: splat: "*)
 			printf '%s\n' "${line#*splat: }" >>"$work/splats"
@@ -65,35 +97,48 @@ watch_console()
 			echo "${line##*status }" >"$work/status"
 			state=end ;;
 		esac
-		if [ $state = run ]; then printf '%s\n' "$line"; fi
-	done 3>"$log"
+		if [ $state = run ]; then on_line "$line"; fi
+	done 5>"$log"
+	if [ $more -gt 128 ]; then
+		echo "no line on the console for $stall s" >"$work/stalled"
+		machine_stop
+	fi
 }
 
-# Run the machine that was described. Returns the status of the command; 124 at the
-# deadline; 125 when L1 died or its kernel complained.
+# Run command $1 in the machine, or a shell without one. Returns the status of the
+# command; 124 when it hung or the deadline passed; 125 when L1 died or its kernel
+# complained.
 machine_run()
 {
-	local status
-	started=$SECONDS
-	say "starting $machine (kernel $series, $cpus CPU, deadline $deadline s), log $log"
-	rm -f "$work/status"
-	"${machine}_start" 2>"$work/emulator" | watch_console
+	local status started=$SECONDS
+	[ -z "${1-}" ] || echo "$1" >"$work/root/cmd"
+	pack "$work/root" >"$work/run.cpio"
+	rm -f "$work"/{status,stalled}
+	say "$machine: $("${machine}_name"), kernel $series, $cpus CPU, deadline $deadline s, log $log"
+	"${machine}_build"
+	if [ -z "${1-}" ]; then
+		"${machine}_shell"
+		return
+	fi
+	"${machine}_start" 2>"$work/emulator" | watch_console || true
 	if [ ! -e "$work/status" ]; then
-		status=125
-		if ((SECONDS - started >= deadline)); then
-			status=124
-			say "deadline of $deadline s reached; the console ended with:"
+		status=124
+		if [ -e "$work/stalled" ]; then
+			say "$machine: $(cat "$work/stalled"); it ended with:"
+		elif ((SECONDS - started >= deadline)); then
+			say "$machine: deadline of $deadline s reached; the console ended with:"
 		else
-			say "L1 died after $((SECONDS - started)) s; the console ended with:"
+			status=125
+			say "$machine: L1 died after $((SECONDS - started)) s; the console ended with:"
 		fi
 		tail -n 40 "$log" >&2
 		cat "$work/emulator" >&2
 		return $status
 	fi
 	status=$(cat "$work/status")
-	say "$machine done after $((SECONDS - started)) s, status $status"
+	say "$machine: done after $((SECONDS - started)) s, status $status"
 	if [ -s "$work/splats" ]; then
-		say "the kernel of L1 complained:"
+		say "$machine: the kernel of L1 complained:"
 		cat "$work/splats" >&2
 		[ "$status" != 0 ] || status=125
 	fi

@@ -4,8 +4,14 @@
 # The svm machine: QEMU's own CPU (TCG), which implements SVM with nested paging.
 # Needs the variables of lib/machine.sh.
 
+svm_name()
+{
+	find_qemu
+	"${qemu[@]}" --version | sed -n 's/.*version \([^ ]*\).*/QEMU \1/p'
+}
+
 # One L1 CPU unless asked otherwise: with two, TCG hangs when a guest has several.
-svm_command()
+svm_build()
 {
 	local accel=tcg,thread=single args=()
 	cat "${layers[@]}" >"$work/initrd"
@@ -16,7 +22,6 @@ svm_command()
 		accel=tcg,thread=multi
 	fi
 	find_qemu
-	say "$("${qemu[@]}" --version | head -n 1)"
 	command=("${qemu[@]}" -accel "$accel" -cpu "${model:-EPYC},+svm,check=off"
 		-smp "$cpus" -m "${mem:-2048}" -display none -no-reboot -nodefaults
 		-kernel "$kernel/vmlinuz" -initrd "$work/initrd"
@@ -24,15 +29,10 @@ svm_command()
 		${args[@]+"${args[@]}"})
 }
 
-svm_start()
-{
-	svm_command
-	timeout -k 5 "$deadline" "${command[@]}" -serial stdio </dev/null
-}
+svm_start() { machine_emulate "${command[@]}" -serial stdio; }
 
 svm_shell()
 {
-	svm_command
 	say "Ctrl-A x ends the machine"
 	"${command[@]}" -serial mon:stdio
 }

@@ -14,7 +14,7 @@ chunk=$((256 * 512))
 chunks() { echo $((($(stat -c %s "$1") + chunk - 1) / chunk)); }
 pad() { truncate -s "%$chunk" "$1"; }
 
-vmx_disk()
+vmx_build()
 {
 	local disk=$work/disk
 	cat "${layers[@]}" >"$work/initrd"
@@ -59,26 +59,28 @@ vmx_config()
 # its text display wants a terminal.
 vmx_bochs()
 {
-	timeout -k 5 "$deadline" env TERM=xterm \
+	machine_emulate env TERM=xterm \
 		script -q -e -c "bochs -q -f $work/bochsrc -rc $work/go" /dev/null \
-		</dev/null >"$work/screen" 2>&1
+		>"$work/screen" 2>&1
 }
+
+vmx_name() { bochs --help cpu 2>&1 | sed -n 's/.*Bochs x86 Emulator \(.*\)/Bochs \1/p'; }
 
 # Bochs ends with status 1 at a power-off, so its status says nothing.
 vmx_start()
 {
-	vmx_disk
 	mkfifo "$work/console"
 	vmx_config "mode=file, dev=$work/console"
-	vmx_bochs &
-	cat "$work/console"
-	wait $! || true
-	grep -E '^[0-9]+[pe]' "$work/bochs.log" >&2 || true
+	cat "$work/console" &
+	vmx_bochs || true
+	# If Bochs never opened its end, this ends the wait of cat.
+	: <>"$work/console"
+	wait
+	grep -E '^[0-9]+p' "$work/bochs.log" >&2 || true
 }
 
 vmx_shell()
 {
-	vmx_disk
 	vmx_config "mode=term, dev=$(tty)"
 	vmx_bochs || true
 	stty sane
