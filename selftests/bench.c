@@ -359,7 +359,7 @@ static void print_figure(u64 figure)
 	if (figure == NOT_MEASURED)
 		printf("  %12s", "-");
 	else
-		printf("  %12llu", (unsigned long long)figure);
+		printf("  %12llu", figure);
 }
 
 int main(int argc, char **argv)
@@ -407,9 +407,8 @@ int main(int argc, char **argv)
 			    second) {
 				ratio = (first * 100 + second / 2) / second;
 				above += ratio > max_ratio;
-				printf("  %3llu.%02llu",
-				       (unsigned long long)ratio / 100,
-				       (unsigned long long)ratio % 100);
+				printf("  %3llu.%02llu", ratio / 100,
+				       ratio % 100);
 			}
 		}
 		printf("\n");

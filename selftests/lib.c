@@ -156,8 +156,7 @@ void guest_destroy(struct guest *g)
 void *guest_at(struct guest *g, u64 gpa)
 {
 	if (gpa >= g->mem_size)
-		die("gpa 0x%llx is outside of guest memory",
-		    (unsigned long long)gpa);
+		die("gpa 0x%llx is outside of guest memory", gpa);
 	return g->mem + gpa;
 }
 
@@ -347,7 +346,7 @@ void die_of_exit(struct guest *g, const char *wanted)
 
 	printf("# wanted %s, got exit %s (%u) at rip 0x%llx", wanted,
 	       exit_name(run->exit_reason), run->exit_reason,
-	       (unsigned long long)guest_rip(g));
+	       guest_rip(g));
 	switch (run->exit_reason) {
 	case KVM_EXIT_IO:
 		printf(": %s port 0x%x, %u x %u bytes",
@@ -357,10 +356,10 @@ void die_of_exit(struct guest *g, const char *wanted)
 	case KVM_EXIT_MMIO:
 		printf(": %s 0x%llx, %u bytes",
 		       run->mmio.is_write ? "write" : "read",
-		       (unsigned long long)run->mmio.phys_addr, run->mmio.len);
+		       run->mmio.phys_addr, run->mmio.len);
 		break;
 	case KVM_EXIT_FAIL_ENTRY:
-		printf(": hardware reason 0x%llx", (unsigned long long)
+		printf(": hardware reason 0x%llx",
 		       run->fail_entry.hardware_entry_failure_reason);
 		break;
 	case KVM_EXIT_INTERNAL_ERROR:
@@ -406,9 +405,9 @@ u16 guest_next(struct guest *g, u32 *value)
 	if (g->run->io.port == PORT_FAIL)
 		die("guest: %s:%d: %s is 0x%llx, not 0x%llx (rip 0x%llx)",
 		    failure->file, failure->line, failure->text,
-		    (unsigned long long)failure->got,
-		    (unsigned long long)failure->wanted,
-		    (unsigned long long)failure->rip);
+		    failure->got,
+		    failure->wanted,
+		    failure->rip);
 	memcpy(value, guest_io_data(g), sizeof(*value));
 	return g->run->io.port;
 }

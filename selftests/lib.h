@@ -23,10 +23,10 @@
 #include <unistd.h>
 #include <linux/kvm.h>
 
-typedef uint8_t u8;
-typedef uint16_t u16;
-typedef uint32_t u32;
-typedef uint64_t u64;
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
 
 #define BIT(n)		(1ull << (n))
 #define PAGE		4096ul
