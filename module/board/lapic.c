@@ -83,18 +83,23 @@ static bool enabled(const struct mk_lapic *apic)
 	return hw_enabled(apic) && (get(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED);
 }
 
-/* The highest vector of IRR or ISR, or -1. */
+/*
+ * The highest vector of IRR or ISR, or -1. Who sets a bit in IRR adds it to the
+ * summary a moment later, perhaps when the vector has been taken already: an
+ * empty word means to look at the next one.
+ */
 static int highest(const struct mk_lapic *apic, unsigned int reg, unsigned long words)
 {
 	unsigned int word;
 	u32 bits;
 
-	if (!words)
-		return -1;
-	word = __fls(words);
-	bits = get(apic, reg + word * 0x10);
-	/* A word of IRR can be empty here while its bit in the summary is on its way. */
-	return bits ? word * 32 + __fls(bits) : -1;
+	for (; words; words &= ~BIT(word)) {
+		word = __fls(words);
+		bits = get(apic, reg + word * 0x10);
+		if (likely(bits))
+			return word * 32 + __fls(bits);
+	}
+	return -1;
 }
 
 static void update_ppr(struct mk_lapic *apic)
@@ -138,7 +143,8 @@ int mk_lapic_ack(struct mk_vcpu *v)
 	irr = word_of(apic, APIC_IRR, vector);
 	isr = word_of(apic, APIC_ISR, vector);
 
-	if (atomic_fetch_andnot(BIT(vector % 32), irr) == BIT(vector % 32)) {
+	atomic_andnot(BIT(vector % 32), irr);
+	if (!atomic_read(irr)) {
 		clear_bit(vector / 32, &apic->irr_words);
 		smp_mb__after_atomic();
 		/* Who set a bit in between has perhaps set the summary before we cleared it. */
