@@ -346,6 +346,17 @@ static int common_level(const struct mk_vm *vm, const struct mk_slot *slot, gfn_
 	return level;
 }
 
+static void drop_table(struct mk_vm *vm, u64 *entry, int level)
+{
+	u64 *table = entry_table(*entry);
+	LIST_HEAD(unlinked);
+
+	WRITE_ONCE(*entry, 0);
+	unlink_table(vm, table, level - 1, &unlinked);
+	flush(vm);
+	free_tables(&unlinked);
+}
+
 enum outcome { MAPPED, NO_MEMORY, NO_HOST_PAGE, NO_TABLE };
 
 /*
@@ -382,11 +393,18 @@ static enum outcome map(struct mk_vm *vm, gfn_t gfn, u32 access, unsigned long *
 	if (vm->nx_huge && (access & MK_TDP_EXEC))
 		level = 1;
 
-	/* Where smaller pages are there already, this one joins them. */
 	table = entry_table(vm->tdp_root);
 	for (at = ROOT_LEVEL;; at--) {
 		entry = &table[level_index(gfn, at)];
 		e = *entry;
+		/*
+		 * Smaller pages give way to a large one, except where some of them
+		 * may be executable and the large one must not.
+		 */
+		if (is_table(e, at) && at <= level && !vm->nx_huge) {
+			drop_table(vm, entry, at);
+			e = 0;
+		}
 		if (is_table(e, at)) {
 			table = entry_table(e);
 			continue;
