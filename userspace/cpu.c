@@ -142,6 +142,18 @@ void cpu_identify(struct vcpu *vcpu)
 		wire_local_apic(vcpu);
 }
 
+/**
+ * cpu_tsc_khz() - the rate of the guest's TSC in kHz
+ *
+ * Return: the rate, or 0 if the device does not know.
+ */
+long cpu_tsc_khz(struct vcpu *vcpu)
+{
+	if (ioctl(vcpu->vm->dev, KVM_CHECK_EXTENSION, KVM_CAP_GET_TSC_KHZ) <= 0)
+		return 0;
+	return ioctl(vcpu->fd, KVM_GET_TSC_KHZ, 0);
+}
+
 static uint64_t descriptor(const struct kvm_segment *s)
 {
 	uint64_t limit = s->g ? s->limit >> 12 : s->limit;

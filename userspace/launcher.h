@@ -146,6 +146,7 @@ struct start {
 };
 
 void cpu_identify(struct vcpu *vcpu);
+long cpu_tsc_khz(struct vcpu *vcpu);
 void cpu_start(struct vcpu *vcpu, const struct start *start);
 
 /* linux.c and flat.c: fill memory, say how to start */

@@ -9,6 +9,7 @@
  */
 #include <asm/bootparam.h>
 #include <elf.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -183,14 +184,24 @@ static void load_initrd(struct vm *vm, const char *path, struct kernel *kernel)
 	kernel->header.ramdisk_size = size;
 }
 
+/*
+ * A guest that has to measure its TSC against a timer gets it wrong where the
+ * host takes the CPU away in between, so it is told; what the user says comes
+ * later and wins.
+ */
 static void load_cmdline(struct vm *vm, const char *cmdline, struct kernel *kernel)
 {
-	size_t len = strlen(cmdline);
+	char *to = (char *)vm->mem + GPA_CMDLINE;
+	size_t space = GPA_STACK - GPA_CMDLINE;
+	long khz = cpu_tsc_khz(&vm->vcpus[0]);
+	int len = 0;
 
-	if (len > kernel->header.cmdline_size)
-		die(STATUS_USAGE, "the kernel's command line has %zu characters; this kernel takes %u",
+	if (khz > 0)
+		len = snprintf(to, space, "tsc_early_khz=%ld ", khz);
+	len += snprintf(to + len, space - len, "%s", cmdline);
+	if ((unsigned int)len > kernel->header.cmdline_size)
+		die(STATUS_USAGE, "the kernel's command line has %d characters; this kernel takes %u",
 		    len, kernel->header.cmdline_size);
-	memcpy(vm->mem + GPA_CMDLINE, cmdline, len + 1);
 	kernel->header.cmd_line_ptr = GPA_CMDLINE;
 }
 
