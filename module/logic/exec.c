@@ -339,7 +339,7 @@ static void imul(struct alu *a, s64 x, s64 y)
 	set_flags(a, ARITH, result_flags(r, a->size) | (lost ? CF | OF : 0));
 }
 
-/* The accumulator's turn comes in general(), which knows whether memory was written. */
+/* Where they differ, general() gives the accumulator what the destination holds. */
 static void cmpxchg(struct alu *a, u64 acc)
 {
 	struct alu cmp = { .dst = acc, .src = a->dst, .flags = a->flags, .size = a->size };
@@ -646,7 +646,7 @@ static int general(struct mk_exec *x)
 		set_reg(x, insn->reg, a.src, insn->size);
 	if (insn->op == MK_OP_CMPXCHG && !(a.flags & ZF))
 		set_reg(x, MK_RAX, old, insn->size);
-	if (!mem_dst && what & WR)
+	else if (!mem_dst && what & WR)
 		set_reg(x, operand_reg(insn, insn->dst), a.dst, insn->size);
 	x->cpu.rflags = a.flags;
 	return finish(x);
@@ -795,9 +795,11 @@ static int port(struct mk_exec *x)
 	int ret;
 
 	if (x->insn.op == MK_OP_OUT) {
-		ret = x->ops->out(x, port_operand(x), &val, size, 1);
+		memcpy(x->bounce, &val, size);
+		ret = x->ops->out(x, port_operand(x), x->bounce, size, 1);
 	} else {
-		ret = x->ops->in(x, port_operand(x), &val, size, 1);
+		ret = x->ops->in(x, port_operand(x), x->bounce, size, 1);
+		memcpy(&val, x->bounce, size);
 		if (!ret)
 			set_reg(x, MK_RAX, val, size);
 	}

@@ -70,7 +70,7 @@ struct mk_exec;
  *         MK_ACC_USER at CPL 3
  * @write: likewise. @old, where not NULL: the access is atomic and memory must
  *         still hold these bytes; MK_EXEC_RETRY if it does not
- * @in:    @count elements of @size bytes from @port to @buf
+ * @in:    @count elements of @size bytes from @port to @buf, which is x->bounce
  * @out:   the reverse
  * @get_vec, @set_vec: the low 128 bits of a vector register; set_vec keeps the rest
  */
@@ -88,8 +88,8 @@ struct mk_exec_ops {
 /**
  * struct mk_exec - one execution
  * @ctx:     the caller's own
- * @bounce, @bounce_size: buffer through which REP INS and REP OUTS move up to
- *           that many bytes in one call; at least 4 bytes
+ * @bounce, @bounce_size: buffer for port data; REP INS and REP OUTS move up to
+ *           that many bytes in one call. At least 4 bytes
  */
 struct mk_exec {
 	struct mk_exec_cpu cpu;
