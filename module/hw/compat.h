@@ -44,7 +44,10 @@
 #else /* C */
 
 #include <linux/cpuhotplug.h>
+#include <linux/percpu.h>
 #include <linux/syscore_ops.h>
+#include <asm/cpufeature.h>
+#include <asm/nospec-branch.h>
 #include <asm/smp.h>
 
 /* An interrupt that does nothing but end a guest's run; 6.12 hides it behind a tracepoint. */
@@ -80,6 +83,19 @@ static inline void mk_kick_cpu(int cpu)
 #define mk_register_syscore	register_syscore_ops
 #define mk_unregister_syscore	unregister_syscore_ops
 #endif
+
+/*
+ * A guest has run: before userspace sees this CPU again, where the guest could
+ * have trained the branches of its own VMM. Kernels that know of that do it on
+ * their way out, when asked to.
+ */
+static inline void mk_ibpb_before_user(void)
+{
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+	if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
+		this_cpu_write(x86_ibpb_exit_to_user, true);
+#endif
+}
 
 #endif /* __ASSEMBLY__ */
 #endif
