@@ -29,6 +29,8 @@
 #define MK_G_RIP	BIT(1)
 #define MK_G_RFLAGS	BIT(2)
 #define MK_G_SEG	BIT(3)	/* all eight segments, base to attributes */
+#define MK_G_CODE	MK_G_SEG /* CS and SS: mode and privilege */
+#define MK_G_SEGS	(MK_G_SEG | MK_G_CODE)
 #define MK_G_TABLES	BIT(4)	/* GDTR, IDTR */
 #define MK_G_CR		BIT(5)	/* CR0, CR4 as the guest reads them */
 #define MK_G_CR3	BIT(6)
@@ -181,6 +183,8 @@ struct mk_backend {
 	void (*pass_msr)(struct mk_cpu *cpu, u32 msr, bool read, bool write);
 	void (*set_tsc_offset)(struct mk_cpu *cpu, s64 offset);
 	void (*describe)(struct mk_cpu *cpu, char *buf, size_t size); /* a failed entry, in words */
+	/* What is done about speculation on entry, exit and switch: a line each */
+	void (*describe_mitigations)(char *buf, size_t size);
 };
 
 extern const struct mk_backend mk_vmx, mk_svm;
@@ -207,7 +211,7 @@ static inline void mk_cpu_touch(struct mk_cpu *cpu, u32 groups)
 /* Current privilege level. SS.DPL holds it in all modes (both backends see to it). */
 static inline unsigned int mk_cpu_cpl(struct mk_cpu *cpu)
 {
-	mk_cpu_need(cpu, MK_G_SEG);
+	mk_cpu_need(cpu, MK_G_CODE);
 	return (cpu->seg[MK_SS].ar & MK_AR_DPL) >> MK_AR_DPL_SHIFT;
 }
 
@@ -215,6 +219,15 @@ static inline bool mk_cpu_long_mode(struct mk_cpu *cpu)
 {
 	mk_cpu_need(cpu, MK_G_EFER);
 	return cpu->efer & BIT_ULL(10);	/* EFER.LMA */
+}
+
+/* How the code at CS:RIP is to be read. */
+static inline enum mk_cpu_mode mk_cpu_code_mode(struct mk_cpu *cpu)
+{
+	mk_cpu_need(cpu, MK_G_CODE);
+	if ((cpu->seg[MK_CS].ar & MK_AR_L) && mk_cpu_long_mode(cpu))
+		return MK_MODE_64;
+	return cpu->seg[MK_CS].ar & MK_AR_DB ? MK_MODE_32 : MK_MODE_16;
 }
 
 #endif

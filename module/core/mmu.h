@@ -11,6 +11,8 @@
 
 #include "core/vcpu.h"
 
+struct mk_slot;
+
 enum mk_fault {
 	MK_FAULT_MAPPED,	/* try again, it is there now (or somebody raced us) */
 	MK_FAULT_DEVICE,	/* no slot there, or a write to a read-only one: MMIO */

@@ -17,6 +17,7 @@
 
 #include "backend.h"
 #include "core/vm.h"
+#include "logic/walk.h"
 
 /* mk_vcpu.requests: set by anybody, taken by the vCPU's thread before an entry */
 enum mk_request {
@@ -35,19 +36,22 @@ enum mk_vcpu_mode {
 /* What a handler of an exit says. */
 enum mk_next {
 	MK_RESUME,		/* enter the guest again */
+	MK_DONE,		/* the same, behind the instruction that exited */
 	MK_TO_USER,		/* kvm_run is filled: return 0 from KVM_RUN */
 	MK_SLOW,		/* fast handlers only: again, with interrupts enabled */
+	MK_FAULT,		/* KVM_RUN gives -EFAULT: the VMM's memory refused the access */
 	MK_DEAD,		/* cannot go on: KVM_EXIT_INTERNAL_ERROR is filled */
 };
 
 #define MK_MAX_CPUID	256
-#define MK_NR_FRAGMENTS	4
+#define MK_NR_FRAGMENTS	8
 
 /* One access of the executor that a device in userspace has to answer. */
 struct mk_fragment {
 	gpa_t gpa;
 	u8 len;			/* 1..8 bytes */
 	bool write;
+	bool done;		/* the device has answered, or taken the data */
 	u8 data[8];
 };
 
@@ -64,52 +68,58 @@ struct mk_vcpu {
 	struct mk_vm *vm;		/* (c) */
 	int id;				/* (c) */
 	struct mutex mutex;
+	bool sigmask_set;		/* KVM_SET_SIGNAL_MASK: sigmask while the guest runs */
+	sigset_t sigmask;
 	struct kvm_run *run;		/* (c) page 0 of the mmap */
 	void *pio_page;			/* (c) page 1 */
-	void *ring_page;		/* (c) page 2: coalesced MMIO, kept zero until it is offered */
-	refcount_t users_unused;
 
 	unsigned long requests;		/* (a) bits of enum mk_request */
 	int mode;			/* (a) enum mk_vcpu_mode */
 	struct rcuwait wait;		/* a halted vCPU sleeps here */
 	struct preempt_notifier preempt;
-	bool loaded;			/* between load and put, for preempt notifiers */
+	bool loaded;			/* the hardware has it on this CPU */
+	bool xstate_differs;		/* guest's XCR0 or XSS is not the host's: see core/fpu.c */
+	bool uses_pkru;
+	u32 host_pkru;
 	u32 mp_state;			/* KVM_MP_STATE_* */
 
 	struct fpu_guest fpu;		/* see core/fpu.c */
 	u64 guest_xcr0_allowed;		/* what XSETBV may set, from CPUID 0xd */
 
 	struct mk_exception exception;
-	bool nmi_pending;		/* one more may wait behind the one that is served */
-	bool nmi_queued;
-	int user_irq;			/* KVM_INTERRUPT's vector, or -1 */
+	atomic_t nmis;			/* (a) waiting; at most two, as on a CPU */
+	int user_irq;			/* acknowledged, not yet delivered: KVM_INTERRUPT's; or -1 */
 
 	struct kvm_cpuid_entry2 *cpuid;	/* sorted by function and index */
 	int nr_cpuid;
+	bool cpuid_intel;		/* leaf 0 names Intel: see out_of_range() */
 	u8 maxphyaddr;
+	bool gbpages;			/* CPUID offers 1 GiB pages */
 	u64 cr4_allowed;		/* bits that this guest's CPUID lets it set */
 	u64 efer_allowed;
+	u64 apic_base;			/* while there is no local APIC in the kernel */
 
 	/* MSRs that no hardware holds for us; see core/msr.c */
-	u64 apic_base_unused;
 	u64 misc_enable;
 	u64 tsc_adjust;
 	u64 mtrr_def_type;
 	u64 mtrr_fixed[11];
 	u64 mtrr_var[16];
-	u64 mcg_cap, mcg_status, mcg_ctl;
+	u64 mcg_status, mcg_ctl;
 	u64 arch_capabilities;
 	u64 ucode_rev;
 	u64 platform_info;
-	u64 msr_pat_unused;
 
 	/* What userspace must complete before the guest goes on. */
 	int (*complete)(struct mk_vcpu *v);	/* enum mk_next */
 	struct mk_fragment frag[MK_NR_FRAGMENTS];
-	u8 nr_frag, frag_next;		/* known; the one that userspace is answering */
+	u8 nr_frag;			/* accesses noted so far */
+	u8 frag_pos;			/* how many of them this execution has come past */
+	bool pio_answered;		/* userspace has filled the PIO page for a REP INS */
 
 	struct mk_exit exit;		/* the last one */
 	u64 exits[MK_EXIT_NR];		/* how many of each kind */
+	char death[160];		/* why it cannot go on, in a sentence; or empty */
 
 	void *apic;			/* the board's: local APIC */
 };
@@ -138,15 +148,55 @@ static inline void mk_request(struct mk_vcpu *v, enum mk_request req)
 
 /* core/run.c */
 int mk_vcpu_run(struct mk_vcpu *v);
+/* KVM_EXIT_INTERNAL_ERROR with a sentence that MINIKVM_GET_DEATH gives; returns MK_DEAD */
+__printf(3, 4)
+enum mk_next mk_die(struct mk_vcpu *v, u32 suberror, const char *why, ...);
 
 /* core/events.c: exceptions and interrupts for the guest */
 void mk_queue_exception(struct mk_vcpu *v, u8 vector);
 void mk_queue_exception_error(struct mk_vcpu *v, u8 vector, u32 error);
 void mk_queue_page_fault(struct mk_vcpu *v, u64 cr2, u32 error);
+void mk_queue_debug(struct mk_vcpu *v, u64 dr6);	/* DR6 bits that the CPU would set */
+/* Any context: @v takes an NMI as soon as it can. */
+void mk_queue_nmi(struct mk_vcpu *v);
+/* Interrupts off, before an entry: decide what it delivers and which windows it opens. */
+void mk_events_prepare(struct mk_vcpu *v);
+/* Could the guest take an interrupt (NMI) with the next entry? */
+bool mk_irq_allowed(struct mk_vcpu *v);
+bool mk_nmi_allowed(struct mk_vcpu *v);
+/* Is there something that ends a HLT? */
+bool mk_event_waiting(struct mk_vcpu *v);
 static inline void mk_queue_gp(struct mk_vcpu *v)
 {
 	mk_queue_exception_error(v, 13, 0);
 }
+
+/* core/exits.c: one handler for each kind of exit */
+/* Interrupts off; only what needs nothing of the host. MK_SLOW: ask mk_exit_slow() */
+enum mk_next mk_exit_fast(struct mk_vcpu *v, struct mk_exit *x);
+enum mk_next mk_exit_slow(struct mk_vcpu *v, struct mk_exit *x);
+
+/* core/insn.c: the bytes at RIP */
+/**
+ * mk_fetch - read guest code
+ * @rip:   offset in CS
+ * @sleep: may wait for the VMM's memory, and queues the fault that a fetch raises
+ * Return: bytes read, fewer than @n at the end of what is mapped; 0: none.
+ */
+unsigned int mk_fetch(struct mk_vcpu *v, u64 rip, u8 *buf, unsigned int n, bool sleep);
+/* Fill x->len (and, with MK_XF_DECODE, x->cr) from the code; false: could not, see mk_fetch. */
+bool mk_insn_fill(struct mk_vcpu *v, struct mk_exit *x, bool sleep);
+/* The instruction of @len bytes is done: RIP, RF, shadows and TF do what its end implies. */
+void mk_insn_done(struct mk_vcpu *v, unsigned int len);
+/* What mk_walk() needs to know of the vCPU. */
+void mk_walk_setup(struct mk_vcpu *v, struct mk_walk_cfg *cfg);
+/* Guest memory for mk_walk(): may sleep and sets A and D bits; or neither */
+void mk_walk_memory(struct mk_vcpu *v, struct mk_walk_mem *mem, bool sleep);
+
+/* core/emulate.c: execute the instruction at RIP in software, for devices and string I/O */
+enum mk_next mk_emulate(struct mk_vcpu *v);
+/* Fill kvm_run for KVM_EXIT_IO; the data is in v->pio_page */
+void mk_pio_exit(struct mk_vcpu *v, u16 port, unsigned int size, unsigned int count, bool in);
 
 /* core/cpuid.c */
 /**
@@ -155,9 +205,11 @@ static inline void mk_queue_gp(struct mk_vcpu *v)
  */
 const struct kvm_cpuid_entry2 *mk_cpuid_find(const struct mk_vcpu *v, u32 function, u32 index);
 void mk_cpuid_query(struct mk_vcpu *v, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
-/* KVM_GET_SUPPORTED_CPUID: fills at most *nent; -E2BIG if too few, with *nent as KVM leaves it */
+/* KVM_GET_SUPPORTED_CPUID: *nent says how many fit, then how many there are; -E2BIG: too few */
 int mk_cpuid_supported(struct kvm_cpuid_entry2 *entries, u32 *nent);
 /* KVM_SET_CPUID2: takes over @entries (kvmalloc'ed, accounted) on success */
+/* A vCPU is new and has no CPUID */
+void mk_cpuid_init(struct mk_vcpu *v);
 int mk_cpuid_set(struct mk_vcpu *v, struct kvm_cpuid_entry2 *entries, u32 nent);
 /* CR4 or XCR0 changed: leaves 1 and 0xd follow (OSXSAVE, OSPKE, sizes) */
 void mk_cpuid_refresh(struct mk_vcpu *v);
@@ -181,8 +233,8 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host);
 void mk_msr_reset(struct mk_vcpu *v);
 /* The vCPU's CPUID changed, or it is new: which MSRs pass without an exit */
 void mk_msr_passthrough(struct mk_vcpu *v);
-/* KVM_GET_MSR_INDEX_LIST and KVM_GET_MSR_FEATURE_INDEX_LIST; number of @list */
-const u32 *mk_msr_list(unsigned int *nr);
+/* KVM_GET_MSR_INDEX_LIST: fills at most @max of @list; returns how many there are */
+unsigned int mk_msr_list(u32 *list, unsigned int max);
 
 /* core/regs.c: control registers as guest and userspace may set them */
 int mk_set_cr0(struct mk_vcpu *v, u64 val);	/* 0, or -EINVAL: #GP */
@@ -200,15 +252,28 @@ int mk_get_sregs(struct mk_vcpu *v, struct kvm_sregs *sregs);
 int mk_set_sregs(struct mk_vcpu *v, const struct kvm_sregs *sregs);
 
 /* core/fpu.c */
+void mk_fpu_setup(void);		/* once, before the first vCPU */
+u64 mk_host_xcr0(void);
+/* Bytes of an XSAVE area with the components of @xcr0, as CPUID leaf 0xd tells them */
+u32 mk_xstate_size(u64 xcr0, bool compacted);
 int mk_fpu_create(struct mk_vcpu *v);
 void mk_fpu_destroy(struct mk_vcpu *v);
 void mk_fpu_enter(struct mk_vcpu *v);	/* guest's registers in, on the way to the guest */
+void mk_fpu_reload(void);	/* before an entry: the guest's registers may wait in memory */
 void mk_fpu_leave(struct mk_vcpu *v);
+/* Around entries, interrupts off: XCR0, XSS and PKRU, where guest and host differ */
+void mk_xstate_enter(struct mk_vcpu *v);
+void mk_xstate_leave(struct mk_vcpu *v);
+void mk_xstate_update(struct mk_vcpu *v);	/* CR4, XCR0 or XSS of the guest changed */
+/* An XMM register of the guest; between mk_fpu_enter() and mk_fpu_leave() */
+void mk_fpu_get_xmm(unsigned int nr, u64 val[2]);
+void mk_fpu_set_xmm(unsigned int nr, const u64 val[2]);
 int mk_get_fpu(struct mk_vcpu *v, struct kvm_fpu *fpu);
 int mk_set_fpu(struct mk_vcpu *v, const struct kvm_fpu *fpu);
 
 /* core/time.c */
 u64 mk_guest_tsc(struct mk_vcpu *v);
 void mk_set_guest_tsc(struct mk_vcpu *v, u64 tsc);
+void mk_shift_guest_tsc(struct mk_vcpu *v, s64 delta);
 
 #endif

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The life of a vCPU: created, reset, loaded on a host CPU while a thread
+ * works with it, kicked, destroyed.
+ *
+ * Knows: the backend's load() and put(), the board's vCPU operations.
+ * Read next: core/run.c.
+ */
+#include <linux/mm.h>
+#include <linux/sched.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+
+#include "core/power.h"
+#include "core/vcpu.h"
+
+/*
+ * The vCPU is on a CPU whose hardware is ours only if power.c says so: a CPU
+ * that is going down, or failed to come up, leaves it unloaded, and the run
+ * loop will not enter.
+ */
+static void load_here(struct mk_vcpu *v)
+{
+	if (likely(__this_cpu_read(mk_cpu_is_on))) {
+		mk_hw->load(&v->cpu);
+		v->loaded = true;
+	}
+}
+
+static void unload_here(struct mk_vcpu *v)
+{
+	if (v->loaded) {
+		v->loaded = false;
+		mk_hw->put(&v->cpu);
+	}
+}
+
+static void sched_in(struct preempt_notifier *pn, int cpu)
+{
+	load_here(container_of(pn, struct mk_vcpu, preempt));
+}
+
+static void sched_out(struct preempt_notifier *pn, struct task_struct *next)
+{
+	unload_here(container_of(pn, struct mk_vcpu, preempt));
+}
+
+static struct preempt_ops preempt_ops = {
+	.sched_in = sched_in,
+	.sched_out = sched_out,
+};
+
+void mk_vcpu_load(struct mk_vcpu *v)
+{
+	preempt_disable();
+	preempt_notifier_register(&v->preempt);
+	load_here(v);
+	preempt_enable();
+}
+
+void mk_vcpu_put(struct mk_vcpu *v)
+{
+	preempt_disable();
+	unload_here(v);
+	preempt_notifier_unregister(&v->preempt);
+	preempt_enable();
+}
+
+void mk_vcpu_kick(struct mk_vcpu *v)
+{
+	int cpu;
+
+	rcuwait_wake_up(&v->wait);
+	/*
+	 * Pairs with the run loop: it stores MK_IN_GUEST, then reads requests;
+	 * the caller stored a request (a full barrier), we read the mode.
+	 */
+	cpu = get_cpu();
+	if (READ_ONCE(v->mode) == MK_IN_GUEST) {
+		int there = READ_ONCE(v->cpu.host_cpu);
+
+		if (there != cpu && there >= 0 && cpu_online(there))
+			smp_send_reschedule(there);
+	}
+	put_cpu();
+}
+
+static const struct mk_seg reset_data = {
+	.limit = 0xffff, .ar = MK_AR_P | MK_AR_S | 3,
+};
+
+void mk_vcpu_reset(struct mk_vcpu *v, bool init)
+{
+	struct mk_cpu *cpu = &v->cpu;
+	const struct kvm_cpuid_entry2 *id = mk_cpuid_find(v, 1, 0);
+	u64 cr0 = X86_CR0_ET;
+	int i;
+
+	/* INIT leaves caching as it was (SDM vol. 3A, "Processor State After Reset"). */
+	if (init) {
+		mk_cpu_need(cpu, MK_G_CR);
+		cr0 |= cpu->cr0 & (X86_CR0_CD | X86_CR0_NW);
+	} else {
+		cr0 |= X86_CR0_CD | X86_CR0_NW;
+	}
+
+	cpu->valid = MK_G_ALL;
+	cpu->dirty = MK_G_ALL;
+	memset(cpu->gpr, 0, sizeof(cpu->gpr));
+	cpu->gpr[MK_RDX] = id ? id->eax : 0x600;
+	cpu->rip = 0xfff0;
+	cpu->rflags = X86_EFLAGS_FIXED;
+	cpu->cr0 = cr0;
+	cpu->cr2 = cpu->cr3 = cpu->cr4 = cpu->efer = 0;
+	memset(cpu->pdpte, 0, sizeof(cpu->pdpte));
+	for (i = 0; i < MK_NR_SEG; i++)
+		cpu->seg[i] = reset_data;
+	cpu->seg[MK_CS].sel = 0xf000;
+	cpu->seg[MK_CS].base = 0xffff0000;
+	cpu->seg[MK_CS].ar = MK_AR_P | MK_AR_S | 0xb;
+	cpu->seg[MK_LDTR].ar = MK_AR_P | 2;
+	cpu->seg[MK_TR].ar = MK_AR_P | 0xb;
+	cpu->gdt = cpu->idt = (struct mk_table){ .limit = 0xffff };
+	memset(cpu->dr, 0, sizeof(cpu->dr));
+	cpu->dr6 = MK_DR6_FIXED;
+	cpu->dr7 = MK_DR7_FIXED;
+	cpu->shadow = 0;
+	cpu->debugctl = 0;
+	cpu->inject.type = cpu->vectoring.type = MK_EV_NONE;
+	cpu->flush = MK_FLUSH_GUEST | MK_FLUSH_TDP;
+	if (!init) {
+		cpu->sysenter_cs = cpu->sysenter_esp = cpu->sysenter_eip = 0;
+		cpu->star = cpu->lstar = cpu->cstar = cpu->sfmask = cpu->kernel_gs_base = 0;
+		cpu->pat = 0x0007040600070406ull;
+		cpu->xcr0 = XFEATURE_MASK_FP;
+		cpu->xss = 0;
+		cpu->spec_ctrl = cpu->tsc_aux = 0;
+		mk_msr_reset(v);
+	}
+	cpu->cr8 = 0;
+	v->exception.pending = false;
+	v->user_irq = -1;
+	atomic_set(&v->nmis, 0);
+	v->complete = NULL;
+	if (v->apic)
+		mk_board(v->vm)->vcpu_reset(v, init);
+	mk_cpuid_refresh(v);
+}
+
+struct mk_vcpu *mk_vcpu_create(struct mk_vm *vm, u32 id)
+{
+	const struct mk_board_ops *board = mk_board(vm);
+	struct mk_vcpu *v = kzalloc(sizeof(*v), GFP_KERNEL_ACCOUNT);
+	struct page *pages;
+	int err = -ENOMEM;
+
+	if (!v)
+		return ERR_PTR(-ENOMEM);
+	v->vm = vm;
+	v->id = id;
+	mutex_init(&v->mutex);
+	rcuwait_init(&v->wait);
+	preempt_notifier_init(&v->preempt, &preempt_ops);
+	v->cpu.host_cpu = -1;
+	v->cpu.tdp_root = vm->tdp_root;
+
+	pages = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!pages)
+		goto free_vcpu;
+	v->run = page_address(pages);
+	pages = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!pages)
+		goto free_pages;
+	v->pio_page = page_address(pages);
+
+	mk_cpuid_init(v);
+	err = mk_fpu_create(v);
+	if (err)
+		goto free_pages;
+	err = mk_hw->vcpu_create(&v->cpu);
+	if (err)
+		goto free_fpu;
+	if (board) {
+		err = board->vcpu_init(v);
+		if (err)
+			goto free_hw;
+	}
+	mk_vcpu_reset(v, false);
+	v->cpu.tsc_offset = vm->tsc_offset;
+	mk_hw->set_tsc_offset(&v->cpu, vm->tsc_offset);
+	mk_msr_passthrough(v);
+	/* Without a local APIC in the kernel, or as the boot CPU, it runs at once. */
+	v->mp_state = board && id ? KVM_MP_STATE_UNINITIALIZED : KVM_MP_STATE_RUNNABLE;
+	return v;
+
+free_hw:
+	mk_hw->vcpu_destroy(&v->cpu);
+free_fpu:
+	mk_fpu_destroy(v);
+free_pages:
+	free_page((unsigned long)v->pio_page);
+	free_page((unsigned long)v->run);
+free_vcpu:
+	kfree(v);
+	return ERR_PTR(err);
+}
+
+void mk_vcpu_destroy(struct mk_vcpu *v)
+{
+	if (v->apic)
+		mk_board(v->vm)->vcpu_free(v);
+	mk_hw->vcpu_destroy(&v->cpu);
+	mk_fpu_destroy(v);
+	kvfree(v->cpuid);
+	free_page((unsigned long)v->pio_page);
+	free_page((unsigned long)v->run);
+	kfree(v);
+}
