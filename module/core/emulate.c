@@ -1,0 +1,395 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Executing an instruction for the guest, because its operand is a device.
+ *
+ * The executor (logic/exec.c) is pure and restartable: it asks for memory and
+ * ports, and starts again from the beginning when an answer had to come from
+ * userspace. What is kept between two starts are the notes on device accesses,
+ * v->frag: on the way through, an access that is already noted is answered
+ * from its note and not made twice. Notes that do not fit, because another
+ * vCPU changed the code or the tables meanwhile, are thrown away.
+ *
+ * Device reads stop the executor at once. Device writes do not: they are
+ * always the last thing an instruction does, so they are noted, the registers
+ * move on, and then userspace gets them one by one.
+ *
+ * Knows: memory slots, the board's mmio() and pio(). Read next: logic/exec.h.
+ */
+#include <linux/entry-kvm.h>
+
+#include <uapi/asm/debugreg.h>
+
+#include "core/memory.h"
+#include "core/vcpu.h"
+#include "logic/exec.h"
+
+#define MAX_ITERATIONS	4096	/* of REP before we look up: one page of bytes */
+
+static bool is_memory(struct mk_vm *vm, gpa_t gpa, bool write)
+{
+	const struct mk_slot *slot;
+	bool yes;
+
+	rcu_read_lock();
+	slot = mk_slot_find(rcu_dereference(vm->slots), gpa >> PAGE_SHIFT);
+	yes = slot && !(write && (slot->flags & KVM_MEM_READONLY));
+	rcu_read_unlock();
+	return yes;
+}
+
+static int mmio_continue(struct mk_vcpu *v);
+
+/* The first access that a device has yet to answer, or NULL. */
+static struct mk_fragment *frag_open(struct mk_vcpu *v)
+{
+	struct mk_fragment *f;
+
+	for (f = v->frag; f < v->frag + v->nr_frag; f++)
+		if (!f->done)
+			return f;
+	return NULL;
+}
+
+static enum mk_next mmio_exit(struct mk_vcpu *v, const struct mk_fragment *f)
+{
+	struct kvm_run *run = v->run;
+
+	run->exit_reason = KVM_EXIT_MMIO;
+	run->mmio.phys_addr = f->gpa;
+	run->mmio.len = f->len;
+	run->mmio.is_write = f->write;
+	if (f->write)
+		memcpy(run->mmio.data, f->data, f->len);
+	v->complete = mmio_continue;
+	return MK_TO_USER;
+}
+
+/* Userspace is back: take its answer, give it the next access or go on. */
+static int mmio_continue(struct mk_vcpu *v)
+{
+	struct mk_fragment *f = frag_open(v);
+	bool write = f->write;
+
+	if (!write)
+		memcpy(f->data, v->run->mmio.data, f->len);
+	f->done = true;
+	f = frag_open(v);
+	if (f)
+		return mmio_exit(v, f);
+	if (write) {
+		/* The instruction itself was finished before its writes went out. */
+		v->nr_frag = 0;
+		return MK_RESUME;
+	}
+	return mk_emulate(v);
+}
+
+static int device_access(struct mk_vcpu *v, gpa_t gpa, void *buf, unsigned int len, bool write)
+{
+	const struct mk_board_ops *board = v->apic ? mk_board(v->vm) : NULL;
+	struct mk_fragment *f = &v->frag[v->frag_pos];
+
+	if (v->frag_pos < v->nr_frag) {
+		if (f->gpa == gpa && f->len == len && f->write == write) {
+			v->frag_pos++;
+			if (!write)
+				memcpy(buf, f->data, len);
+			return MK_EXEC_OK;
+		}
+		v->nr_frag = v->frag_pos;
+	}
+	if (v->nr_frag == MK_NR_FRAGMENTS)
+		return MK_EXEC_UNSUPPORTED;
+
+	*f = (struct mk_fragment){ .gpa = gpa, .len = len, .write = write };
+	if (write)
+		memcpy(f->data, buf, len);
+	f->done = board && board->mmio(v, gpa, len, f->data, write);
+	v->nr_frag++;
+	v->frag_pos++;
+	if (!f->done && !write)
+		return MK_EXEC_USER;
+	if (!write)
+		memcpy(buf, f->data, len);
+	return MK_EXEC_OK;
+}
+
+struct context {
+	struct mk_vcpu *v;
+	struct mk_walk_cfg cfg;
+	struct mk_walk_mem mem;
+	bool vmm_fault;		/* the VMM's own memory refused */
+};
+
+static int translate(struct mk_exec *x, u64 gva, u32 access, gpa_t *gpa)
+{
+	struct context *c = x->ctx;
+	struct mk_walk_result res;
+
+	switch (mk_walk(&c->cfg, &c->mem, gva, access, &res)) {
+	case MK_WALK_OK:
+		*gpa = res.gpa;
+		return MK_EXEC_OK;
+	case MK_WALK_FAULT:
+		x->fault = (struct mk_exec_fault){
+			.vector = 14, .has_error = true, .error = res.error, .cr2 = res.cr2 };
+		return MK_EXEC_FAULT;
+	case MK_WALK_NONCANONICAL:
+		x->fault = (struct mk_exec_fault){ .vector = 13, .has_error = true };
+		return MK_EXEC_FAULT;
+	default:
+		return MK_EXEC_UNSUPPORTED;	/* page tables in a device */
+	}
+}
+
+/* One access of up to 16 bytes: cut at page ends, and to 8 bytes for devices. */
+static int access_memory(struct mk_exec *x, u64 gva, void *buf, unsigned int size,
+			 const void *old, u32 access, bool write)
+{
+	struct context *c = x->ctx;
+	struct mk_vm *vm = c->v->vm;
+	unsigned int done = 0, len;
+	gpa_t gpa, pages[2];
+	int status, err;
+	bool crosses = offset_in_page(gva) + size > PAGE_SIZE;
+
+	/* Both pages must be there before the first byte moves. */
+	status = translate(x, gva, access, &pages[0]);
+	if (status == MK_EXEC_OK && crosses)
+		status = translate(x, PAGE_ALIGN(gva), access, &pages[1]);
+	if (status != MK_EXEC_OK)
+		return status;
+
+	for (; done < size; done += len) {
+		bool second = crosses && done >= PAGE_SIZE - offset_in_page(gva);
+
+		if (second)
+			gpa = pages[1] + (gva + done - PAGE_ALIGN(gva));
+		else
+			gpa = pages[0] + done;
+		len = size - done;
+		if (crosses && !second)
+			len = min_t(unsigned int, len, PAGE_SIZE - offset_in_page(gpa));
+
+		if (!is_memory(vm, gpa, write)) {
+			len = min(len, 8u);
+			status = device_access(c->v, gpa, buf + done, len, write);
+			if (status != MK_EXEC_OK)
+				return status;
+			continue;
+		}
+		if (!write) {
+			err = mk_guest_read(vm, gpa, buf + done, len);
+		} else if (old && !crosses && (len == 4 || len == 8) && !(gpa & (len - 1))) {
+			u64 was = 0, is = 0;
+
+			memcpy(&was, old, len);
+			memcpy(&is, buf, len);
+			err = mk_guest_cmpxchg(vm, gpa, was, is, len);
+			if (err == -EAGAIN)
+				return MK_EXEC_RETRY;
+		} else {
+			err = mk_guest_write(vm, gpa, buf + done, len);
+		}
+		if (err) {
+			c->vmm_fault = true;
+			return MK_EXEC_UNSUPPORTED;
+		}
+	}
+	return MK_EXEC_OK;
+}
+
+static int emu_read(struct mk_exec *x, u64 gva, void *buf, unsigned int size, u32 access)
+{
+	return access_memory(x, gva, buf, size, NULL, access, false);
+}
+
+static int emu_write(struct mk_exec *x, u64 gva, const void *buf, unsigned int size,
+		     const void *old, u32 access)
+{
+	return access_memory(x, gva, (void *)buf, size, old, access | MK_ACC_WRITE, true);
+}
+
+static int in_answered(struct mk_vcpu *v)
+{
+	v->pio_answered = true;
+	return mk_emulate(v);
+}
+
+static int out_taken(struct mk_vcpu *v)
+{
+	return MK_RESUME;
+}
+
+void mk_pio_exit(struct mk_vcpu *v, u16 port, unsigned int size, unsigned int count, bool in)
+{
+	struct kvm_run *run = v->run;
+
+	run->exit_reason = KVM_EXIT_IO;
+	run->io.direction = in ? KVM_EXIT_IO_IN : KVM_EXIT_IO_OUT;
+	run->io.port = port;
+	run->io.size = size;
+	run->io.count = count;
+	run->io.data_offset = KVM_PIO_PAGE_OFFSET * PAGE_SIZE;
+}
+
+/* Port data moves through v->pio_page, the executor's bounce buffer. */
+static int pio(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsigned int count,
+	       bool in)
+{
+	struct context *c = x->ctx;
+	struct mk_vcpu *v = c->v;
+	const struct mk_board_ops *board = v->apic ? mk_board(v->vm) : NULL;
+	unsigned int i;
+
+	if (in && v->pio_answered) {
+		v->pio_answered = false;
+		return MK_EXEC_OK;
+	}
+	if (board && board->pio(v, port, size, buf, !in)) {
+		for (i = 1; i < count; i++)
+			board->pio(v, port, size, buf + i * size, !in);
+		return MK_EXEC_OK;
+	}
+	mk_pio_exit(v, port, size, count, in);
+	v->complete = in ? in_answered : out_taken;
+	return in ? MK_EXEC_USER : MK_EXEC_OK;
+}
+
+static int emu_in(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsigned int count)
+{
+	return pio(x, port, buf, size, count, true);
+}
+
+static int emu_out(struct mk_exec *x, u16 port, const void *buf, unsigned int size,
+		   unsigned int count)
+{
+	return pio(x, port, (void *)buf, size, count, false);
+}
+
+/* The guest's vector registers are in the CPU while its thread is in KVM_RUN. */
+static void emu_get_vec(struct mk_exec *x, unsigned int nr, u64 val[2])
+{
+	mk_fpu_get_xmm(nr, val);
+}
+
+static void emu_set_vec(struct mk_exec *x, unsigned int nr, const u64 val[2])
+{
+	mk_fpu_set_xmm(nr, val);
+}
+
+static const struct mk_exec_ops exec_ops = {
+	.read = emu_read,
+	.write = emu_write,
+	.in = emu_in,
+	.out = emu_out,
+	.get_vec = emu_get_vec,
+	.set_vec = emu_set_vec,
+};
+
+/*
+ * An instruction that we do not know. A guest's kernel that uses one on a
+ * device cannot go on; a guest's program gets #UD, or it could end its machine.
+ */
+static enum mk_next unknown(struct mk_vcpu *v, const u8 *bytes, unsigned int n)
+{
+	struct kvm_run *run = v->run;
+
+	if (mk_cpu_cpl(&v->cpu) == 3) {
+		mk_queue_exception(v, 6);
+		return MK_RESUME;
+	}
+	mk_die(v, KVM_INTERNAL_ERROR_EMULATION,
+	       "the instruction at rip 0x%llx (bytes %*ph) accesses a device at gpa 0x%llx and is not one that mini-kvm executes",
+	       v->cpu.rip, n, bytes, v->exit.kind == MK_EXIT_TDP_FAULT ? v->exit.gpa : 0);
+	run->emulation_failure.ndata = 4;
+	run->emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
+	run->emulation_failure.insn_size = n;
+	memset(run->emulation_failure.insn_bytes, 0x90, sizeof(run->emulation_failure.insn_bytes));
+	memcpy(run->emulation_failure.insn_bytes, bytes, n);
+	return MK_DEAD;
+}
+
+enum mk_next mk_emulate(struct mk_vcpu *v)
+{
+	struct mk_cpu *cpu = &v->cpu;
+	struct context c = { .v = v };
+	u8 bytes[MK_INSN_MAX];
+	struct mk_exec x;
+	unsigned int n, i;
+	u64 tf;
+	int status;
+
+	mk_cpu_need(cpu, MK_G_RSP | MK_G_RIP | MK_G_RFLAGS | MK_G_SEGS | MK_G_CR | MK_G_SHADOW);
+	n = mk_fetch(v, cpu->rip, bytes, sizeof(bytes), true);
+	if (!n && v->exception.pending)
+		return MK_RESUME;
+
+	x.cpu.mode = mk_cpu_code_mode(cpu);
+	switch (mk_insn_decode(&x.insn, bytes, n, x.cpu.mode)) {
+	case MK_INSN_OK:
+		break;
+	case MK_INSN_SHORT:
+		/* The rest is on a page that is not there: fetch that for its fault. */
+		if (n && !mk_fetch(v, cpu->rip + n, bytes + n, 1, true) && v->exception.pending)
+			return MK_RESUME;
+		return unknown(v, bytes, n);
+	default:
+		return unknown(v, bytes, n);
+	}
+
+	x.cpu.gpr = cpu->gpr;
+	x.cpu.seg = cpu->seg;
+	x.cpu.rip = cpu->rip;
+	x.cpu.rflags = cpu->rflags;
+	x.cpu.cpl = mk_cpu_cpl(cpu);
+	x.cpu.la57 = cpu->cr4 & X86_CR4_LA57;
+	x.ops = &exec_ops;
+	x.ctx = &c;
+	x.bounce = v->pio_page;
+	x.bounce_size = PAGE_SIZE;
+	mk_walk_setup(v, &c.cfg);
+	mk_walk_memory(v, &c.mem, true);
+	tf = cpu->rflags & X86_EFLAGS_TF;
+
+	for (i = 0;; i++) {
+		v->frag_pos = 0;
+		status = mk_exec(&x);
+		if (status != MK_EXEC_OK && status != MK_EXEC_REPEAT)
+			break;
+
+		mk_cpu_touch(cpu, MK_G_RSP | MK_G_RFLAGS | MK_G_RIP);
+		cpu->rip = x.cpu.rip;
+		cpu->rflags = x.cpu.rflags;
+		if (status == MK_EXEC_OK)
+			mk_insn_done(v, 0);
+		else if (tf)
+			mk_queue_debug(v, DR_STEP);
+		if (frag_open(v))
+			return mmio_exit(v, frag_open(v));
+		v->nr_frag = 0;
+		if (v->complete)
+			return MK_TO_USER;
+		if (status == MK_EXEC_OK || tf || i == MAX_ITERATIONS ||
+		    __xfer_to_guest_mode_work_pending() || READ_ONCE(v->requests))
+			return MK_RESUME;
+	}
+
+	if (status == MK_EXEC_USER)
+		return v->complete ? MK_TO_USER : mmio_exit(v, frag_open(v));
+	v->nr_frag = 0;
+	switch (status) {
+	case MK_EXEC_RETRY:
+		return MK_RESUME;
+	case MK_EXEC_FAULT:
+		if (x.fault.vector == 14)
+			mk_queue_page_fault(v, x.fault.cr2, x.fault.error);
+		else if (x.fault.has_error)
+			mk_queue_exception_error(v, x.fault.vector, x.fault.error);
+		else
+			mk_queue_exception(v, x.fault.vector);
+		return MK_RESUME;
+	default:
+		return c.vmm_fault ? MK_FAULT : unknown(v, bytes, x.insn.len);
+	}
+}

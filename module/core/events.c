@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Exceptions and interrupts on their way into the guest.
+ *
+ * Whatever wants in asks with MK_REQ_EVENT; before the next entry the vCPU's
+ * thread decides, in the order that the manuals give, what is delivered and
+ * which windows tell when the rest can be.
+ *
+ * Knows: the board's irq_pending() and irq_ack(). Read next: core/run.c.
+ */
+#include <uapi/asm/debugreg.h>
+
+#include "core/vcpu.h"
+
+enum { DE = 0, DB = 1, BP = 3, OF = 4, DF = 8, TS = 10, NP = 11, SS = 12, GP = 13, PF = 14 };
+
+/* SDM vol. 3A, "Interrupt 8 - Double Fault Exception": classes that make one. */
+static bool contributory(u8 vector)
+{
+	return vector == DE || (vector >= TS && vector <= GP);
+}
+
+static bool makes_double_fault(u8 first, u8 second)
+{
+	return (contributory(first) && contributory(second)) ||
+	       (first == PF && (contributory(second) || second == PF));
+}
+
+static void queue(struct mk_vcpu *v, struct mk_exception ex)
+{
+	struct mk_event *first = &v->cpu.vectoring;
+
+	/*
+	 * An exception while another was being delivered: they combine, or the
+	 * second goes first and the instruction raises the other one again. A
+	 * first interrupt is not lost: it has been acknowledged, so it waits.
+	 */
+	if (v->exception.pending) {
+		first->type = MK_EV_EXCEPTION;
+		first->vector = v->exception.vector;
+	}
+	if (first->type == MK_EV_EXCEPTION) {
+		if (first->vector == DF) {
+			mk_request(v, MK_REQ_TRIPLE_FAULT);
+			return;
+		}
+		if (makes_double_fault(first->vector, ex.vector))
+			ex = (struct mk_exception){ .vector = DF, .has_error = true };
+	} else if (first->type == MK_EV_INTR) {
+		v->user_irq = first->vector;
+	} else if (first->type == MK_EV_NMI) {
+		atomic_inc(&v->nmis);
+	}
+	first->type = MK_EV_NONE;
+
+	ex.pending = true;
+	v->exception = ex;
+	mk_request(v, MK_REQ_EVENT);
+}
+
+void mk_queue_exception(struct mk_vcpu *v, u8 vector)
+{
+	queue(v, (struct mk_exception){ .vector = vector });
+}
+
+void mk_queue_exception_error(struct mk_vcpu *v, u8 vector, u32 error)
+{
+	queue(v, (struct mk_exception){ .vector = vector, .has_error = true, .error = error });
+}
+
+void mk_queue_page_fault(struct mk_vcpu *v, u64 cr2, u32 error)
+{
+	queue(v, (struct mk_exception){
+		.vector = PF, .has_error = true, .error = error, .payload = cr2 });
+}
+
+void mk_queue_debug(struct mk_vcpu *v, u64 dr6)
+{
+	queue(v, (struct mk_exception){ .vector = DB, .payload = dr6 });
+}
+
+void mk_queue_nmi(struct mk_vcpu *v)
+{
+	/* One can be latched while another is served; further ones merge. */
+	atomic_add_unless(&v->nmis, 1, 2);
+	mk_request(v, MK_REQ_EVENT);
+	mk_vcpu_kick(v);
+}
+
+bool mk_irq_allowed(struct mk_vcpu *v)
+{
+	struct mk_cpu *cpu = &v->cpu;
+
+	mk_cpu_need(cpu, MK_G_RFLAGS | MK_G_SHADOW);
+	return (cpu->rflags & X86_EFLAGS_IF) &&
+	       !(cpu->shadow & (MK_SHADOW_STI | MK_SHADOW_MOVSS));
+}
+
+bool mk_nmi_allowed(struct mk_vcpu *v)
+{
+	mk_cpu_need(&v->cpu, MK_G_SHADOW);
+	return !(v->cpu.shadow & (MK_SHADOW_NMI | MK_SHADOW_STI | MK_SHADOW_MOVSS));
+}
+
+static bool irq_waiting(struct mk_vcpu *v)
+{
+	return v->user_irq >= 0 || (v->apic && mk_board(v->vm)->irq_pending(v) >= 0);
+}
+
+bool mk_event_waiting(struct mk_vcpu *v)
+{
+	return v->exception.pending ||
+	       (atomic_read(&v->nmis) && mk_nmi_allowed(v)) ||
+	       (mk_irq_allowed(v) && irq_waiting(v));
+}
+
+/* Take the next interrupt for good: its acknowledge cycle has happened. */
+static int irq_take(struct mk_vcpu *v)
+{
+	int vector = v->user_irq;
+
+	v->user_irq = -1;
+	if (vector < 0)
+		vector = mk_board(v->vm)->irq_ack(v);
+	return vector;
+}
+
+static void inject_exception(struct mk_vcpu *v)
+{
+	struct mk_cpu *cpu = &v->cpu;
+	struct mk_exception *ex = &v->exception;
+	bool trap = ex->vector == BP || ex->vector == OF;
+
+	mk_cpu_need(cpu, MK_G_CR);
+	cpu->inject = (struct mk_event){
+		.type = MK_EV_EXCEPTION,
+		.vector = ex->vector,
+		/* Real mode has no error codes. */
+		.has_error = ex->has_error && (cpu->cr0 & X86_CR0_PE),
+		.error = ex->error,
+	};
+	if (ex->vector == PF) {
+		cpu->cr2 = ex->payload;
+	} else if (ex->vector == DB) {
+		mk_cpu_touch(cpu, MK_G_DR);
+		cpu->dr6 = (cpu->dr6 & ~(u64)DR_TRAP_BITS) | ex->payload;
+		/* Debug traps report what is behind them; breakpoints on fetch are faults. */
+		trap = true;
+		cpu->dr7 &= ~(u64)MK_DR7_GD;
+	}
+	if (!trap) {
+		mk_cpu_touch(cpu, MK_G_RFLAGS);
+		cpu->rflags |= X86_EFLAGS_RF;
+	}
+	ex->pending = false;
+}
+
+void mk_events_prepare(struct mk_vcpu *v)
+{
+	struct mk_cpu *cpu = &v->cpu;
+
+	cpu->irq_window = cpu->nmi_window = false;
+
+	if (v->exception.pending) {
+		inject_exception(v);
+	} else if (cpu->vectoring.type) {
+		cpu->inject = cpu->vectoring;
+		cpu->vectoring.type = MK_EV_NONE;
+	} else if (atomic_read(&v->nmis) && mk_nmi_allowed(v)) {
+		atomic_dec(&v->nmis);
+		cpu->inject = (struct mk_event){ .type = MK_EV_NMI, .vector = 2 };
+	} else if (irq_waiting(v) && mk_irq_allowed(v)) {
+		int vector = irq_take(v);
+
+		if (vector >= 0)
+			cpu->inject = (struct mk_event){ .type = MK_EV_INTR, .vector = vector };
+	}
+
+	/* What did not fit into this entry gets a window. */
+	cpu->nmi_window = atomic_read(&v->nmis);
+	cpu->irq_window = irq_waiting(v) ||
+			  (!v->apic && READ_ONCE(v->run->request_interrupt_window));
+}

@@ -1,0 +1,440 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What happens on each kind of exit: one table, one handler a kind.
+ *
+ * A handler says MK_DONE when the instruction has been executed and RIP moves
+ * behind it, MK_RESUME when the guest goes on where it is (an exception may
+ * be queued), or that userspace is asked. FAST handlers run with interrupts
+ * disabled and touch nothing that may sleep.
+ *
+ * Knows: everything of this floor. Read next: core/regs.c, core/msr.c.
+ */
+#include <linux/kvm_para.h>
+#include <asm/trapnr.h>
+
+#include "core/mmu.h"
+#include "core/vcpu.h"
+
+static enum mk_next exit_resume(struct mk_vcpu *v, struct mk_exit *x)
+{
+	return MK_RESUME;
+}
+
+/* Instructions that do nothing here: caches are the host's. */
+static enum mk_next exit_done(struct mk_vcpu *v, struct mk_exit *x)
+{
+	return MK_DONE;
+}
+
+static enum mk_next exit_undefined(struct mk_vcpu *v, struct mk_exit *x)
+{
+	mk_queue_exception(v, X86_TRAP_UD);
+	return MK_RESUME;
+}
+
+static enum mk_next exit_rdpmc(struct mk_vcpu *v, struct mk_exit *x)
+{
+	mk_queue_gp(v);		/* the guest has no performance counters */
+	return MK_RESUME;
+}
+
+static enum mk_next exit_exception(struct mk_vcpu *v, struct mk_exit *x)
+{
+	if (x->ex.vector == X86_TRAP_DB)
+		mk_queue_debug(v, x->ex.dr6);
+	else if (x->ex.vector == X86_TRAP_MC)
+		return MK_RESUME;	/* the host's; the backend has handed it over */
+	else if (x->ex.has_error)
+		mk_queue_exception_error(v, x->ex.vector, x->ex.error);
+	else
+		mk_queue_exception(v, x->ex.vector);
+	return MK_RESUME;
+}
+
+static enum mk_next exit_window(struct mk_vcpu *v, struct mk_exit *x)
+{
+	mk_request(v, MK_REQ_EVENT);
+	return MK_RESUME;
+}
+
+static enum mk_next exit_triple_fault(struct mk_vcpu *v, struct mk_exit *x)
+{
+	v->run->exit_reason = KVM_EXIT_SHUTDOWN;
+	return MK_TO_USER;
+}
+
+static enum mk_next exit_task_switch(struct mk_vcpu *v, struct mk_exit *x)
+{
+	mk_cpu_need(&v->cpu, MK_G_RIP);
+	return mk_die(v, KVM_INTERNAL_ERROR_EMULATION,
+		      "the guest switched tasks by hardware at rip 0x%llx, which mini-kvm does not execute",
+		      v->cpu.rip);
+}
+
+static enum mk_next exit_cpuid(struct mk_vcpu *v, struct mk_exit *x)
+{
+	u64 *gpr = v->cpu.gpr;
+	u32 eax = gpr[MK_RAX], ecx = gpr[MK_RCX], ebx, edx;
+
+	mk_cpuid_query(v, &eax, &ebx, &ecx, &edx);
+	gpr[MK_RAX] = eax;
+	gpr[MK_RBX] = ebx;
+	gpr[MK_RCX] = ecx;
+	gpr[MK_RDX] = edx;
+	return MK_DONE;
+}
+
+static enum mk_next exit_rdmsr(struct mk_vcpu *v, struct mk_exit *x)
+{
+	u64 *gpr = v->cpu.gpr;
+	u64 val;
+
+	if (mk_msr_get(v, gpr[MK_RCX], &val, false)) {
+		mk_queue_gp(v);
+		return MK_RESUME;
+	}
+	gpr[MK_RAX] = (u32)val;
+	gpr[MK_RDX] = val >> 32;
+	return MK_DONE;
+}
+
+static u64 edx_eax(const u64 *gpr)
+{
+	return (u32)gpr[MK_RAX] | gpr[MK_RDX] << 32;
+}
+
+static enum mk_next exit_wrmsr(struct mk_vcpu *v, struct mk_exit *x)
+{
+	u64 *gpr = v->cpu.gpr;
+
+	if (mk_msr_set(v, gpr[MK_RCX], edx_eax(gpr), false)) {
+		mk_queue_gp(v);
+		return MK_RESUME;
+	}
+	return MK_DONE;
+}
+
+static enum mk_next exit_xsetbv(struct mk_vcpu *v, struct mk_exit *x)
+{
+	u64 *gpr = v->cpu.gpr;
+
+	if (mk_cpu_cpl(&v->cpu) || mk_set_xcr(v, gpr[MK_RCX], edx_eax(gpr))) {
+		mk_queue_gp(v);
+		return MK_RESUME;
+	}
+	return MK_DONE;
+}
+
+static enum mk_next exit_hypercall(struct mk_vcpu *v, struct mk_exit *x)
+{
+	u64 *gpr = v->cpu.gpr;
+	bool wide = mk_cpu_code_mode(&v->cpu) == MK_MODE_64;
+	u64 nr = wide ? gpr[MK_RAX] : (u32)gpr[MK_RAX];
+	s64 ret = -KVM_ENOSYS;
+
+	if (mk_cpu_cpl(&v->cpu))
+		ret = -KVM_EPERM;
+	else if (nr == KVM_HC_VAPIC_POLL_IRQ)
+		ret = 0;
+	gpr[MK_RAX] = wide ? ret : (u32)ret;
+	return MK_DONE;
+}
+
+static enum mk_next exit_hlt(struct mk_vcpu *v, struct mk_exit *x)
+{
+	if (v->apic) {
+		mk_insn_done(v, x->len);
+		v->mp_state = KVM_MP_STATE_HALTED;
+		return MK_RESUME;
+	}
+	mk_insn_done(v, x->len);
+	v->run->exit_reason = KVM_EXIT_HLT;
+	return MK_TO_USER;
+}
+
+/* A general register by number; RSP has a group of its own. */
+static u64 *gpr_at(struct mk_vcpu *v, unsigned int nr, bool write)
+{
+	if (nr == MK_RSP) {
+		if (write)
+			mk_cpu_touch(&v->cpu, MK_G_RSP);
+		else
+			mk_cpu_need(&v->cpu, MK_G_RSP);
+	}
+	return &v->cpu.gpr[nr];
+}
+
+static int write_cr(struct mk_vcpu *v, unsigned int nr, u64 val)
+{
+	switch (nr) {
+	case 0: return mk_set_cr0(v, val);
+	case 3: return mk_set_cr3(v, val);
+	case 4: return mk_set_cr4(v, val);
+	case 8: return mk_set_cr8(v, val);
+	}
+	return -ENOENT;
+}
+
+static int read_cr(struct mk_vcpu *v, unsigned int nr, u64 *val)
+{
+	mk_cpu_need(&v->cpu, MK_G_CR | MK_G_CR3);
+	switch (nr) {
+	case 0: *val = v->cpu.cr0; return 0;
+	case 2: *val = v->cpu.cr2; return 0;
+	case 3: *val = v->cpu.cr3; return 0;
+	case 4: *val = v->cpu.cr4; return 0;
+	case 8: *val = mk_get_cr8(v); return 0;
+	}
+	return -ENOENT;
+}
+
+/* #UD for -ENOENT, #GP for the rest. */
+static enum mk_next refuse(struct mk_vcpu *v, int err)
+{
+	if (err == -ENOENT)
+		mk_queue_exception(v, X86_TRAP_UD);
+	else
+		mk_queue_gp(v);
+	return MK_RESUME;
+}
+
+static enum mk_next exit_cr(struct mk_vcpu *v, struct mk_exit *x)
+{
+	bool wide = mk_cpu_code_mode(&v->cpu) == MK_MODE_64;
+	u64 val, *gpr;
+	u8 old_cr8 = 0;
+	int err;
+
+	switch (x->cr.access) {
+	case MK_MOV_TO:
+		gpr = gpr_at(v, x->cr.gpr, false);
+		if (x->cr.nr == 8)
+			old_cr8 = mk_get_cr8(v);
+		err = write_cr(v, x->cr.nr, wide ? *gpr : (u32)*gpr);
+		if (!err && x->cr.nr == 8 && !v->apic && (*gpr & 0xf) < old_cr8) {
+			/* A userspace APIC may have something for the lower priority. */
+			mk_insn_done(v, x->len);
+			v->run->exit_reason = KVM_EXIT_SET_TPR;
+			return MK_TO_USER;
+		}
+		break;
+	case MK_MOV_FROM:
+		err = read_cr(v, x->cr.nr, &val);
+		if (!err) {
+			gpr = gpr_at(v, x->cr.gpr, true);
+			*gpr = wide ? val : (u32)val;
+		}
+		break;
+	case MK_CLTS:
+		mk_cpu_need(&v->cpu, MK_G_CR);
+		err = mk_set_cr0(v, v->cpu.cr0 & ~(u64)X86_CR0_TS);
+		break;
+	default:	/* LMSW can set PE, and not clear it */
+		mk_cpu_need(&v->cpu, MK_G_CR);
+		err = mk_set_cr0(v, (v->cpu.cr0 & ~0xeull) | (x->cr.lmsw & 0xf));
+		break;
+	}
+	return err ? refuse(v, err) : MK_DONE;
+}
+
+/*
+ * An intercepted MOV DR exits before the CPU has looked at privilege, at DR7.GD
+ * and at CR4.DE (SDM vol. 3C, "Relative Priority of Faults and VM Exits"), so
+ * we look.
+ */
+static enum mk_next exit_dr(struct mk_vcpu *v, struct mk_exit *x)
+{
+	struct mk_cpu *cpu = &v->cpu;
+	unsigned int nr = x->cr.nr;
+	u64 *gpr, val;
+	int err;
+
+	mk_cpu_need(cpu, MK_G_DR | MK_G_CR);
+	if (mk_cpu_cpl(cpu))
+		return refuse(v, -EINVAL);
+	if (nr == 4 || nr == 5) {
+		if (cpu->cr4 & X86_CR4_DE)
+			return refuse(v, -ENOENT);
+		nr += 2;
+	}
+	if (nr > 7)
+		return refuse(v, -ENOENT);
+	if (cpu->dr7 & MK_DR7_GD) {
+		mk_queue_debug(v, MK_DR6_BD);
+		return MK_RESUME;
+	}
+	if (x->cr.access == MK_MOV_FROM) {
+		val = nr < 4 ? cpu->dr[nr] : nr == 6 ? cpu->dr6 : cpu->dr7;
+		gpr = gpr_at(v, x->cr.gpr, true);
+		*gpr = mk_cpu_code_mode(cpu) == MK_MODE_64 ? val : (u32)val;
+		return MK_DONE;
+	}
+	val = *gpr_at(v, x->cr.gpr, false);
+	err = mk_set_dr(v, nr, mk_cpu_code_mode(cpu) == MK_MODE_64 ? val : (u32)val);
+	return err ? refuse(v, err) : MK_DONE;
+}
+
+static int out_done(struct mk_vcpu *v)
+{
+	mk_insn_done(v, v->exit.len);
+	return MK_RESUME;
+}
+
+static void set_acc(struct mk_vcpu *v, const void *data, unsigned int size)
+{
+	u64 *rax = &v->cpu.gpr[MK_RAX];
+
+	switch (size) {
+	case 1: *(u8 *)rax = *(const u8 *)data; break;
+	case 2: *(u16 *)rax = *(const u16 *)data; break;
+	default: *rax = *(const u32 *)data; break;
+	}
+}
+
+static int in_done(struct mk_vcpu *v)
+{
+	set_acc(v, v->pio_page, v->exit.io.size);
+	return out_done(v);
+}
+
+static enum mk_next exit_io(struct mk_vcpu *v, struct mk_exit *x)
+{
+	const struct mk_board_ops *board = v->apic ? mk_board(v->vm) : NULL;
+	u32 data = v->cpu.gpr[MK_RAX];
+
+	if (x->io.string)
+		return mk_emulate(v);
+	if (board && board->pio(v, x->io.port, x->io.size, &data, !x->io.in)) {
+		if (x->io.in)
+			set_acc(v, &data, x->io.size);
+		return MK_DONE;
+	}
+	mk_pio_exit(v, x->io.port, x->io.size, 1, x->io.in);
+	if (x->io.in) {
+		v->complete = in_done;
+	} else {
+		memcpy(v->pio_page, &data, x->io.size);
+		v->complete = out_done;
+	}
+	return MK_TO_USER;
+}
+
+static enum mk_next exit_tdp_fault(struct mk_vcpu *v, struct mk_exit *x)
+{
+	switch (mk_mmu_fault(v, x->gpa, x->access)) {
+	case MK_FAULT_MAPPED:
+	case MK_FAULT_SIGNAL:
+		return MK_RESUME;
+	case MK_FAULT_DEVICE:
+		return mk_emulate(v);
+	case MK_FAULT_NOMEM:
+	case MK_FAULT_BAD:
+		break;
+	}
+	snprintf(v->death, sizeof(v->death),
+		 "the VMM's own mapping behind gpa 0x%llx refuses the guest's %s", x->gpa,
+		 x->access & MK_TDP_WRITE ? "write" : x->access & MK_TDP_EXEC ? "fetch" : "read");
+	return MK_FAULT;
+}
+
+static enum mk_next exit_tdp_misconfig(struct mk_vcpu *v, struct mk_exit *x)
+{
+	return mk_die(v, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+		      "the nested page tables for gpa 0x%llx are not what the CPU accepts: a bug in mini-kvm",
+		      x->gpa);
+}
+
+static enum mk_next exit_fail_entry(struct mk_vcpu *v, struct mk_exit *x)
+{
+	v->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
+	v->run->fail_entry.hardware_entry_failure_reason = x->hw;
+	v->run->fail_entry.cpu = v->cpu.host_cpu;
+	mk_hw->describe(&v->cpu, v->death, sizeof(v->death));
+	return MK_TO_USER;
+}
+
+static enum mk_next exit_unknown(struct mk_vcpu *v, struct mk_exit *x)
+{
+	return mk_die(v, KVM_INTERNAL_ERROR_UNEXPECTED_EXIT_REASON,
+		      "the CPU left the guest for a reason that mini-kvm does not know: 0x%x, qualification 0x%llx",
+		      x->hw, x->raw.qual);
+}
+
+#define FAST	BIT(0)	/* may run with interrupts disabled */
+#define INSN	BIT(1)	/* an instruction exited: x->len must be known */
+
+static const struct {
+	enum mk_next (*fn)(struct mk_vcpu *v, struct mk_exit *x);
+	unsigned int flags;
+} handlers[MK_EXIT_NR] = {
+	[MK_EXIT_NONE]		= { exit_unknown },
+	[MK_EXIT_INTR]		= { exit_resume },	/* taken when interrupts are enabled */
+	[MK_EXIT_NMI]		= { exit_resume, FAST },
+	[MK_EXIT_EXCEPTION]	= { exit_exception, FAST },
+	[MK_EXIT_TRIPLE_FAULT]	= { exit_triple_fault },
+	[MK_EXIT_INIT]		= { exit_resume },
+	[MK_EXIT_SMI]		= { exit_resume },
+	[MK_EXIT_IRQ_WINDOW]	= { exit_window, FAST },
+	[MK_EXIT_NMI_WINDOW]	= { exit_window, FAST },
+	[MK_EXIT_TASK_SWITCH]	= { exit_task_switch },
+	[MK_EXIT_CPUID]		= { exit_cpuid, FAST | INSN },
+	[MK_EXIT_HLT]		= { exit_hlt, INSN },
+	[MK_EXIT_INVD]		= { exit_done, FAST | INSN },
+	[MK_EXIT_WBINVD]	= { exit_done, FAST | INSN },
+	[MK_EXIT_RDPMC]		= { exit_rdpmc, FAST },
+	[MK_EXIT_RDTSC]		= { exit_unknown },
+	[MK_EXIT_HYPERCALL]	= { exit_hypercall, FAST | INSN },
+	[MK_EXIT_CR]		= { exit_cr, INSN },
+	[MK_EXIT_DR]		= { exit_dr, FAST | INSN },
+	[MK_EXIT_IO]		= { exit_io, INSN },
+	[MK_EXIT_RDMSR]		= { exit_rdmsr, FAST | INSN },
+	[MK_EXIT_WRMSR]		= { exit_wrmsr, FAST | INSN },
+	[MK_EXIT_XSETBV]	= { exit_xsetbv, INSN },
+	[MK_EXIT_PAUSE]		= { exit_done, INSN },
+	[MK_EXIT_MONITOR]	= { exit_done, FAST | INSN },
+	[MK_EXIT_MWAIT]		= { exit_done, FAST | INSN },
+	[MK_EXIT_TDP_FAULT]	= { exit_tdp_fault },
+	[MK_EXIT_TDP_MISCONFIG]	= { exit_tdp_misconfig },
+	[MK_EXIT_UNDEFINED]	= { exit_undefined, FAST },
+	[MK_EXIT_TPR]		= { exit_window, FAST },
+	[MK_EXIT_FAIL_ENTRY]	= { exit_fail_entry },
+	[MK_EXIT_UNKNOWN]	= { exit_unknown },
+};
+
+static bool needs_fill(const struct mk_exit *x, unsigned int flags)
+{
+	return (flags & INSN) && (!x->len || (x->flags & MK_XF_DECODE));
+}
+
+static enum mk_next handle(struct mk_vcpu *v, struct mk_exit *x)
+{
+	enum mk_next next = handlers[x->kind].fn(v, x);
+
+	if (next != MK_DONE)
+		return next;
+	mk_insn_done(v, x->len);
+	return MK_RESUME;
+}
+
+/* CR and DR exits carry a flag that only some CPUs set: see MK_XF_DECODE. */
+enum mk_next mk_exit_fast(struct mk_vcpu *v, struct mk_exit *x)
+{
+	unsigned int flags = handlers[x->kind].flags;
+
+	if (!(flags & FAST) || (needs_fill(x, flags) && !mk_insn_fill(v, x, false)))
+		return MK_SLOW;
+	return handle(v, x);
+}
+
+enum mk_next mk_exit_slow(struct mk_vcpu *v, struct mk_exit *x)
+{
+	if (needs_fill(x, handlers[x->kind].flags) && !mk_insn_fill(v, x, true)) {
+		if (v->exception.pending)
+			return MK_RESUME;
+		mk_cpu_need(&v->cpu, MK_G_RIP);
+		return mk_die(v, KVM_INTERNAL_ERROR_EMULATION,
+			      "the instruction at rip 0x%llx that made the exit cannot be read or is not what the exit says",
+			      v->cpu.rip);
+	}
+	return handle(v, x);
+}

@@ -1,0 +1,196 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The instruction at RIP: its bytes, its length, and what its end does.
+ *
+ * VT-x tells the length of what exited, SVM only where it has NRIP save; the
+ * rest is read from the guest's memory, through the guest's own page tables.
+ *
+ * Knows: the pure walk and decoder of floor 2. Read next: logic/insn.h.
+ */
+#include <linux/mm.h>
+#include <uapi/asm/debugreg.h>
+
+#include "core/memory.h"
+#include "core/vcpu.h"
+#include "logic/insn.h"
+
+static int read_sleep(void *ctx, u64 gpa, u64 *val, unsigned int size)
+{
+	*val = 0;
+	return mk_guest_read(ctx, gpa, val, size);
+}
+
+static int read_nofault(void *ctx, u64 gpa, u64 *val, unsigned int size)
+{
+	*val = 0;
+	return mk_guest_read_nofault(ctx, gpa, val, size);
+}
+
+static int cmpxchg_sleep(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
+{
+	return mk_guest_cmpxchg(ctx, gpa, old, new, size);
+}
+
+void mk_walk_memory(struct mk_vcpu *v, struct mk_walk_mem *mem, bool sleep)
+{
+	mem->ctx = v->vm;
+	mem->read = sleep ? read_sleep : read_nofault;
+	mem->cmpxchg = sleep ? cmpxchg_sleep : NULL;
+}
+
+void mk_walk_setup(struct mk_vcpu *v, struct mk_walk_cfg *cfg)
+{
+	struct mk_cpu *cpu = &v->cpu;
+
+	mk_cpu_need(cpu, MK_G_CR | MK_G_CR3 | MK_G_EFER | MK_G_RFLAGS);
+	cfg->cr0 = cpu->cr0;
+	cfg->cr3 = cpu->cr3;
+	cfg->cr4 = cpu->cr4;
+	cfg->efer = cpu->efer;
+	cfg->pkru = cpu->pkru;
+	cfg->maxphyaddr = v->maxphyaddr;
+	cfg->gbpages = v->gbpages;
+	cfg->ac = cpu->rflags & X86_EFLAGS_AC;
+	if ((cpu->cr0 & X86_CR0_PG) && (cpu->cr4 & X86_CR4_PAE) && !(cpu->efer & EFER_LMA)) {
+		mk_cpu_need(cpu, MK_G_PDPTE);
+		memcpy(cfg->pdpte, cpu->pdpte, sizeof(cfg->pdpte));
+		/* With NPT the CPU itself reads them from memory at each use. */
+		if (mk_hw->tdp == MK_TDP_NPT &&
+		    mk_guest_read_nofault(v->vm, cpu->cr3 & 0xffffffe0, cfg->pdpte, 32))
+			memset(cfg->pdpte, 0, sizeof(cfg->pdpte));
+	}
+}
+
+unsigned int mk_fetch(struct mk_vcpu *v, u64 rip, u8 *buf, unsigned int n, bool sleep)
+{
+	struct mk_cpu *cpu = &v->cpu;
+	enum mk_cpu_mode mode = mk_cpu_code_mode(cpu);
+	u32 access = MK_ACC_EXEC | (mk_cpu_cpl(cpu) == 3 ? MK_ACC_USER : 0);
+	u64 gva = mode == MK_MODE_64 ? rip : (u32)(cpu->seg[MK_CS].base + rip);
+	struct mk_walk_result res;
+	struct mk_walk_cfg cfg;
+	struct mk_walk_mem mem;
+	unsigned int got = 0;
+
+	mk_walk_setup(v, &cfg);
+	mk_walk_memory(v, &mem, sleep);
+	while (got < n) {
+		unsigned int part = min_t(unsigned int, n - got, PAGE_SIZE - offset_in_page(gva + got));
+		int status;
+
+		status = mk_walk(&cfg, &mem, gva + got, access, &res);
+		if (status == MK_WALK_FAULT && sleep && !got)
+			mk_queue_page_fault(v, res.cr2, res.error);
+		if (status != MK_WALK_OK)
+			break;
+		if (sleep ? mk_guest_read(v->vm, res.gpa, buf + got, part) :
+			    mk_guest_read_nofault(v->vm, res.gpa, buf + got, part))
+			break;
+		got += part;
+	}
+	return got;
+}
+
+/* Opcodes of the exits that stand for one instruction each; see mk_insn_len(). */
+static const u32 opcode_of[MK_EXIT_NR] = {
+	[MK_EXIT_CPUID]		= 0x0fa2,
+	[MK_EXIT_HLT]		= 0xf4,
+	[MK_EXIT_INVD]		= 0x0f08,
+	[MK_EXIT_WBINVD]	= 0x0f09,
+	[MK_EXIT_RDPMC]		= 0x0f33,
+	[MK_EXIT_RDTSC]		= 0x0f31,
+	[MK_EXIT_RDMSR]		= 0x0f32,
+	[MK_EXIT_WRMSR]		= 0x0f30,
+	[MK_EXIT_XSETBV]	= 0x0f01d1,
+	[MK_EXIT_MONITOR]	= 0x0f01c8,
+	[MK_EXIT_MWAIT]		= 0x0f01c9,
+};
+
+/* CR and DR exits of a CPU without decode assists: which register, which way. */
+static bool fill_crdr(struct mk_vcpu *v, struct mk_exit *x, const struct mk_insn *insn, bool sleep)
+{
+	if (insn->map != 1)
+		return false;
+	switch (insn->opcode) {
+	case 0x06:
+		x->cr.access = MK_CLTS;
+		return true;
+	case 0x01:	/* LMSW r/m16; the memory form is left to mk_emulate's walk */
+		if (insn->mod != 3)
+			return false;
+		x->cr.access = MK_LMSW;
+		if (insn->rm == MK_RSP)
+			mk_cpu_need(&v->cpu, MK_G_RSP);
+		x->cr.lmsw = v->cpu.gpr[insn->rm];
+		return true;
+	case 0x20:
+	case 0x21:
+		x->cr.access = MK_MOV_FROM;
+		break;
+	case 0x22:
+	case 0x23:
+		x->cr.access = MK_MOV_TO;
+		break;
+	default:
+		return false;
+	}
+	x->cr.nr = insn->reg;
+	x->cr.gpr = insn->rm;
+	return true;
+}
+
+bool mk_insn_fill(struct mk_vcpu *v, struct mk_exit *x, bool sleep)
+{
+	struct mk_cpu *cpu = &v->cpu;
+	enum mk_cpu_mode mode = mk_cpu_code_mode(cpu);
+	u32 opcode = opcode_of[x->kind];
+	u8 bytes[MK_INSN_MAX];
+	struct mk_insn insn;
+	unsigned int n = 0;
+
+	if (x->kind == MK_EXIT_HYPERCALL)
+		opcode = mk_hw->tdp == MK_TDP_NPT ? 0x0f01d9 : 0x0f01c1;
+
+	mk_cpu_need(cpu, MK_G_RIP);
+	/* Most are two bytes long and have no prefix: ask for no more at first. */
+	if (opcode) {
+		n = mk_fetch(v, cpu->rip, bytes, opcode > 0xffff ? 3 : 2, sleep);
+		x->len = mk_insn_len(bytes, n, opcode, mode);
+		if (x->len)
+			return true;
+	}
+	n = mk_fetch(v, cpu->rip, bytes, sizeof(bytes), sleep);
+	if (opcode) {
+		x->len = mk_insn_len(bytes, n, opcode, mode);
+		return x->len;
+	}
+	if (mk_insn_decode(&insn, bytes, n, mode) != MK_INSN_OK)
+		return false;
+	if ((x->flags & MK_XF_DECODE) && !fill_crdr(v, x, &insn, sleep))
+		return false;
+	x->len = insn.len;
+	return true;
+}
+
+void mk_insn_done(struct mk_vcpu *v, unsigned int len)
+{
+	struct mk_cpu *cpu = &v->cpu;
+	u64 rip;
+
+	mk_cpu_touch(cpu, MK_G_RIP);
+	mk_cpu_need(cpu, MK_G_RFLAGS | MK_G_SHADOW);
+	rip = cpu->rip + len;
+	if (unlikely((rip ^ cpu->rip) >> 32) && mk_cpu_code_mode(cpu) != MK_MODE_64)
+		rip = (u32)rip;
+	cpu->rip = rip;
+	if (unlikely(cpu->shadow & (MK_SHADOW_STI | MK_SHADOW_MOVSS))) {
+		mk_cpu_touch(cpu, MK_G_SHADOW);
+		cpu->shadow &= ~(MK_SHADOW_STI | MK_SHADOW_MOVSS);
+	}
+	if (unlikely(cpu->rflags & (X86_EFLAGS_TF | X86_EFLAGS_RF))) {
+		if (cpu->rflags & X86_EFLAGS_TF)
+			mk_queue_debug(v, DR_STEP);
+		mk_cpu_touch(cpu, MK_G_RFLAGS);
+		cpu->rflags &= ~(u64)X86_EFLAGS_RF;
+	}
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The run loop: KVM_RUN from its beginning to its end.
+ *
+ *	ready?  ->  enter, leave, fast handler  ->  slow handler  ->  again, or out
+ *	            '--- interrupts are off ---'
+ *
+ * An exit that needs nothing of the host goes round the inner loop alone. All
+ * others come out with interrupts enabled and go through the slow handlers.
+ *
+ * Knows: everything of this floor. Read next: core/exits.c.
+ */
+#include <linux/context_tracking.h>
+#include <linux/entry-kvm.h>
+#include <linux/kvm_host.h>
+#include <linux/sched/signal.h>
+
+#include "core/mmu.h"
+#include "core/vcpu.h"
+
+enum mk_next mk_die(struct mk_vcpu *v, u32 suberror, const char *why, ...)
+{
+	struct kvm_run *run = v->run;
+	va_list args;
+
+	va_start(args, why);
+	vsnprintf(v->death, sizeof(v->death), why, args);
+	va_end(args);
+
+	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	run->internal.suberror = suberror;
+	run->internal.ndata = 3;
+	run->internal.data[0] = v->exit.hw;
+	run->internal.data[1] = v->exit.kind;
+	run->internal.data[2] = v->cpu.host_cpu;
+	return MK_DEAD;
+}
+
+static bool can_run(struct mk_vcpu *v)
+{
+	return v->mp_state == KVM_MP_STATE_RUNNABLE || mk_event_waiting(v) ||
+	       signal_pending(current);
+}
+
+/*
+ * Wait until the vCPU has something to do. The thread gives up the hardware
+ * when it sleeps: the preempt notifier sees to that.
+ */
+static int wait_for_event(struct mk_vcpu *v)
+{
+	/* The checks in the wait read registers; fetch them while we may. */
+	mk_cpu_need(&v->cpu, MK_G_RFLAGS | MK_G_SHADOW);
+	rcuwait_wait_event(&v->wait, can_run(v), TASK_INTERRUPTIBLE);
+	if (signal_pending(current) && !mk_event_waiting(v))
+		return -EINTR;
+	/* A vCPU that waits for INIT or SIPI is not woken by interrupts. */
+	if (v->mp_state == KVM_MP_STATE_HALTED) {
+		v->mp_state = KVM_MP_STATE_RUNNABLE;
+		mk_request(v, MK_REQ_EVENT);
+	}
+	return 0;
+}
+
+static enum mk_next triple_fault(struct mk_vcpu *v)
+{
+	v->run->exit_reason = KVM_EXIT_SHUTDOWN;
+	return MK_TO_USER;
+}
+
+/* Interrupts off, MK_IN_GUEST stored: nothing that comes from now on is missed. */
+static enum mk_next take_requests(struct mk_vcpu *v)
+{
+	if (test_and_clear_bit(MK_REQ_FLUSH_TDP, &v->requests))
+		v->cpu.flush |= MK_FLUSH_TDP;
+	if (unlikely(test_and_clear_bit(MK_REQ_TRIPLE_FAULT, &v->requests)))
+		return triple_fault(v);
+	if (test_and_clear_bit(MK_REQ_EVENT, &v->requests))
+		mk_events_prepare(v);
+	return MK_RESUME;
+}
+
+/*
+ * Enter the guest, and stay until an exit needs more than a fast handler.
+ * Returns MK_RESUME too when nothing was entered because work came up.
+ */
+static enum mk_next enter(struct mk_vcpu *v)
+{
+	struct mk_cpu *cpu = &v->cpu;
+	struct mk_exit *x = &v->exit;
+	enum mk_next next;
+
+	preempt_disable();
+	if (unlikely(!v->loaded)) {
+		/* This host CPU is leaving, or failed to come up. */
+		preempt_enable();
+		v->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
+		v->run->fail_entry.hardware_entry_failure_reason = ~0ull;
+		v->run->fail_entry.cpu = raw_smp_processor_id();
+		return MK_TO_USER;
+	}
+	local_irq_disable();
+	smp_store_mb(v->mode, MK_IN_GUEST);
+
+	next = MK_RESUME;
+	if (__xfer_to_guest_mode_work_pending())
+		goto out;
+
+	mk_fpu_reload();
+	guest_timing_enter_irqoff();
+	mk_xstate_enter(v);
+	do {
+		if (v->requests) {
+			next = take_requests(v);
+			if (next != MK_RESUME)
+				break;
+		}
+		mk_hw->run(cpu, x);
+		cpu->inject.type = MK_EV_NONE;
+		if (unlikely(cpu->vectoring.type))
+			mk_request(v, MK_REQ_EVENT);
+		v->exits[x->kind]++;
+		next = mk_exit_fast(v, x);
+	} while (next == MK_RESUME && !__xfer_to_guest_mode_work_pending());
+	mk_xstate_leave(v);
+
+	if (x->kind == MK_EXIT_INTR) {
+		/* The tick that ended the guest's time is still the guest's. */
+		local_irq_enable();
+		local_irq_disable();
+	}
+	guest_timing_exit_irqoff();
+out:
+	smp_store_release(&v->mode, MK_OUTSIDE);
+	local_irq_enable();
+	preempt_enable();
+	return next;
+}
+
+static int run_loop(struct mk_vcpu *v)
+{
+	enum mk_next next;
+	int err;
+
+	for (;;) {
+		if (unlikely(READ_ONCE(v->vm->dead)))
+			return -EIO;
+		if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
+			err = wait_for_event(v);
+			if (err)
+				goto interrupted;
+			if (v->mp_state != KVM_MP_STATE_RUNNABLE)
+				continue;
+		}
+		if (__xfer_to_guest_mode_work_pending()) {
+			err = xfer_to_guest_mode_handle_work(NULL);
+			if (err)
+				goto interrupted;
+		}
+
+		/* A userspace without our irqchip waits for this moment. */
+		if (!v->apic && v->run->request_interrupt_window &&
+		    v->user_irq < 0 && mk_irq_allowed(v)) {
+			v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+			return 0;
+		}
+
+		next = enter(v);
+		if (next == MK_SLOW)
+			next = mk_exit_slow(v, &v->exit);
+		if (next != MK_RESUME)
+			return next == MK_FAULT ? -EFAULT : 0;
+	}
+
+interrupted:
+	v->run->exit_reason = KVM_EXIT_INTR;
+	return err;
+}
+
+static void publish(struct mk_vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	const struct mk_board_ops *board = mk_board(v->vm);
+	u64 base = 0xfee00000 | (v->id ? 0 : MSR_IA32_APICBASE_BSP) | MSR_IA32_APICBASE_ENABLE;
+
+	mk_cpu_need(&v->cpu, MK_G_RFLAGS);
+	run->if_flag = !!(v->cpu.rflags & X86_EFLAGS_IF);
+	run->cr8 = mk_get_cr8(v);
+	if (v->apic)
+		board->msr_get(v, MSR_IA32_APICBASE, &base, true);
+	run->apic_base = base;
+	run->ready_for_interrupt_injection =
+		v->apic || (v->user_irq < 0 && !v->cpu.vectoring.type && mk_irq_allowed(v));
+	run->flags = 0;
+}
+
+/**
+ * mk_vcpu_run - KVM_RUN
+ * @v: its kvm_run says what userspace wants, and is told why it came back
+ *
+ * Return: 0 with kvm_run filled; -EINTR, with KVM_EXIT_INTR there; -EFAULT
+ * where the VMM's own mapping of guest memory refuses; -EIO, the VM is dead.
+ * Context: vcpu->mutex held, the VM's own mm.
+ */
+int mk_vcpu_run(struct mk_vcpu *v)
+{
+	struct kvm_run *run = v->run;
+	enum mk_next next = MK_RESUME;
+	int err;
+
+	mk_vcpu_load(v);
+	mk_fpu_enter(v);
+	v->death[0] = 0;
+	run->exit_reason = KVM_EXIT_UNKNOWN;
+
+	if (!v->apic && mk_set_cr8(v, READ_ONCE(run->cr8))) {
+		err = -EINVAL;
+		goto out;
+	}
+	if (v->complete) {
+		int (*complete)(struct mk_vcpu *v) = v->complete;
+
+		v->complete = NULL;
+		next = complete(v);
+	}
+	if (next != MK_RESUME) {
+		err = next == MK_FAULT ? -EFAULT : 0;
+	} else if (READ_ONCE(run->immediate_exit)) {
+		run->exit_reason = KVM_EXIT_INTR;
+		err = -EINTR;
+	} else {
+		if (!v->apic)
+			mk_request(v, MK_REQ_EVENT);
+		err = run_loop(v);
+	}
+out:
+	publish(v);
+	mk_fpu_leave(v);
+	mk_vcpu_put(v);
+	return err;
+}
