@@ -94,7 +94,7 @@ void mk_power_put(void)
  * A CPU that comes while VMs live must be able to run them. If it cannot, the
  * vCPUs that are scheduled there fail their entry; the CPU itself comes up.
  */
-static int cpu_starting(unsigned int cpu)
+static int power_cpu_up(unsigned int cpu)
 {
 	struct power_on_result res = { .failed = ATOMIC_INIT(0) };
 
@@ -106,7 +106,7 @@ static int cpu_starting(unsigned int cpu)
 	return 0;
 }
 
-static int cpu_dying(unsigned int cpu)
+static int power_cpu_down(unsigned int cpu)
 {
 	power_off(NULL);
 	return 0;
@@ -121,7 +121,7 @@ static int power_suspend(void)
 
 static void power_resume(void)
 {
-	cpu_starting(raw_smp_processor_id());
+	power_cpu_up(raw_smp_processor_id());
 }
 
 MK_SYSCORE(power_syscore, power_suspend, power_resume);
@@ -143,7 +143,7 @@ int mk_power_init(void)
 	int err;
 
 	err = cpuhp_setup_state_nocalls(MK_CPUHP_STARTING, "x86/minikvm:starting",
-					cpu_starting, cpu_dying);
+					power_cpu_up, power_cpu_down);
 	if (err)
 		return err;
 	err = register_reboot_notifier(&reboot_notifier);

@@ -1,0 +1,475 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Model-specific registers of the guest.
+ *
+ * Three kinds: those that the hardware holds for the guest (in struct mk_cpu),
+ * those that the board answers, and those that are only remembered here. Of
+ * the rest a read or write is #GP, as on a CPU that lacks them. Some pass
+ * without an exit; mk_msr_passthrough() lists them.
+ *
+ * Read next: board/lapic.c for APIC_BASE and the x2APIC's.
+ */
+#include <asm/msr-index.h>
+#include <asm/mtrr.h>
+
+#include "core/vcpu.h"
+
+#define MSR_AMD_PATCH_LOADER	0xc0010020
+#define MSR_AMD_SYSCFG		0xc0010010
+#define MSR_AMD_NB_CFG		0xc001001f
+#define MSR_AMD_BU_CFG2		0xc001102a
+#define MSR_AMD_DC_CFG		0xc0011022
+
+#define MTRR_VAR_COUNT		8
+#define MTRR_CAP		(MTRR_VAR_COUNT | BIT(8) | BIT(10))	/* fixed ranges, WC */
+
+#define MC_BANKS		32
+#define MCG_CAP			(MC_BANKS | BIT(8))	/* MCG_CTL is there */
+
+static const u32 msr_list[] = {
+	MSR_IA32_TSC, MSR_IA32_TSC_ADJUST, MSR_IA32_APICBASE,
+	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
+	MSR_IA32_MISC_ENABLE, MSR_IA32_CR_PAT, MSR_MTRRdefType, MSR_MTRRcap,
+	MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
+	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
+	MSR_IA32_MCG_STATUS, MSR_IA32_MCG_CTL,
+	MSR_IA32_UCODE_REV, MSR_PLATFORM_INFO,
+	MSR_TSC_AUX, MSR_IA32_SPEC_CTRL, MSR_IA32_TSC_DEADLINE, MSR_IA32_XSS,
+	MSR_IA32_ARCH_CAPABILITIES,
+};
+
+static bool in_list(u32 msr)
+{
+	switch (msr) {
+	case MSR_TSC_AUX:
+		return mk_hw->caps->rdtscp;
+	case MSR_IA32_SPEC_CTRL:
+		return boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL);
+	case MSR_IA32_XSS:
+		return mk_hw->caps->xsaves;
+	case MSR_IA32_ARCH_CAPABILITIES:
+		return boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES);
+	}
+	return true;
+}
+
+unsigned int mk_msr_list(u32 *list, unsigned int max)
+{
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < ARRAY_SIZE(msr_list); i++) {
+		if (!in_list(msr_list[i]))
+			continue;
+		if (nr < max)
+			list[nr] = msr_list[i];
+		nr++;
+	}
+	return nr;
+}
+
+/* A register of struct mk_cpu that needs no check beyond a canonical address. */
+static u64 *cpu_msr(struct mk_vcpu *v, u32 msr, u32 *group, bool *address)
+{
+	struct mk_cpu *cpu = &v->cpu;
+
+	*address = false;
+	*group = MK_G_SYSENTER;
+	switch (msr) {
+	case MSR_IA32_SYSENTER_CS:
+		return &cpu->sysenter_cs;
+	case MSR_IA32_SYSENTER_ESP:
+		*address = true;
+		return &cpu->sysenter_esp;
+	case MSR_IA32_SYSENTER_EIP:
+		*address = true;
+		return &cpu->sysenter_eip;
+	}
+	*group = MK_G_SYSCALL;
+	switch (msr) {
+	case MSR_STAR:
+		return &cpu->star;
+	case MSR_SYSCALL_MASK:
+		return &cpu->sfmask;
+	case MSR_LSTAR:
+		*address = true;
+		return &cpu->lstar;
+	case MSR_CSTAR:
+		*address = true;
+		return &cpu->cstar;
+	case MSR_KERNEL_GS_BASE:
+		*address = true;
+		return &cpu->kernel_gs_base;
+	}
+	*group = MK_G_SEG;
+	switch (msr) {
+	case MSR_FS_BASE:
+		*address = true;
+		return &cpu->seg[MK_FS].base;
+	case MSR_GS_BASE:
+		*address = true;
+		return &cpu->seg[MK_GS].base;
+	}
+	return NULL;
+}
+
+static bool canonical(struct mk_vcpu *v, u64 val)
+{
+	unsigned int shift = v->cr4_allowed & X86_CR4_LA57 ? 64 - 57 : 64 - 48;
+
+	return (u64)((s64)(val << shift) >> shift) == val;
+}
+
+/* Memory types: 0, 1, 4, 5, 6, and in PAT also 7 (UC-). */
+static bool types_valid(u64 val, bool pat)
+{
+	int i;
+
+	for (i = 0; i < 8; i++, val >>= 8) {
+		u8 type = val;
+
+		if (type > (pat ? 7 : 6) || type == 2 || type == 3)
+			return false;
+	}
+	return true;
+}
+
+static u64 *mtrr_fixed(struct mk_vcpu *v, u32 msr)
+{
+	switch (msr) {
+	case MSR_MTRRfix64K_00000:
+		return &v->mtrr_fixed[0];
+	case MSR_MTRRfix16K_80000:
+	case MSR_MTRRfix16K_A0000:
+		return &v->mtrr_fixed[1 + msr - MSR_MTRRfix16K_80000];
+	case MSR_MTRRfix4K_C0000 ... MSR_MTRRfix4K_F8000:
+		return &v->mtrr_fixed[3 + msr - MSR_MTRRfix4K_C0000];
+	}
+	return NULL;
+}
+
+static int mtrr_set(struct mk_vcpu *v, u32 msr, u64 val)
+{
+	u64 *fixed = mtrr_fixed(v, msr);
+	u64 reserved = ~GENMASK_ULL(v->maxphyaddr - 1, 12);
+
+	if (fixed) {
+		if (!types_valid(val, false))
+			return -EINVAL;
+		*fixed = val;
+		return 0;
+	}
+	switch (msr) {
+	case MSR_MTRRdefType:
+		if ((val & ~0xcffull) || !types_valid(val & 0xff, false))
+			return -EINVAL;
+		v->mtrr_def_type = val;
+		return 0;
+	case 0x200 ... 0x200 + 2 * MTRR_VAR_COUNT - 1:
+		/* even: base and type; odd: mask and valid bit */
+		if (msr & 1 ? val & reserved & ~0x800ull :
+			      (val & reserved & ~0xffull) || !types_valid(val & 0xff, false))
+			return -EINVAL;
+		v->mtrr_var[msr - 0x200] = val;
+		return 0;
+	}
+	return -ENOENT;
+}
+
+static int mtrr_get(struct mk_vcpu *v, u32 msr, u64 *val)
+{
+	u64 *fixed = mtrr_fixed(v, msr);
+
+	if (fixed) {
+		*val = *fixed;
+		return 0;
+	}
+	switch (msr) {
+	case MSR_MTRRcap:
+		*val = MTRR_CAP;
+		return 0;
+	case MSR_MTRRdefType:
+		*val = v->mtrr_def_type;
+		return 0;
+	case 0x200 ... 0x200 + 2 * MTRR_VAR_COUNT - 1:
+		*val = v->mtrr_var[msr - 0x200];
+		return 0;
+	}
+	return -ENOENT;
+}
+
+/* Does the guest's CPUID (or for userspace, the host) have SPEC_CTRL or IBPB? */
+static bool has_spec_ctrl(struct mk_vcpu *v, bool host)
+{
+	if (!boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL))
+		return false;
+	return host || mk_guest_has(v, 7, 0, 3, X86_FEATURE_SPEC_CTRL & 31) ||
+	       mk_guest_has(v, 0x80000008, 0, 1, X86_FEATURE_AMD_IBRS & 31) ||
+	       mk_guest_has(v, 0x80000008, 0, 1, X86_FEATURE_AMD_STIBP & 31) ||
+	       mk_guest_has(v, 0x80000008, 0, 1, X86_FEATURE_AMD_SSBD & 31);
+}
+
+static bool has_ibpb(struct mk_vcpu *v, bool host)
+{
+	return boot_cpu_has(X86_FEATURE_IBPB) &&
+	       (host || mk_guest_has(v, 7, 0, 3, X86_FEATURE_SPEC_CTRL & 31) ||
+		mk_guest_has(v, 0x80000008, 0, 1, X86_FEATURE_AMD_IBPB & 31));
+}
+
+static int board_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
+{
+	if (v->apic)
+		return mk_board(v->vm)->msr_get(v, msr, val, host);
+	if (msr != MSR_IA32_APICBASE)
+		return -ENOENT;
+	*val = v->apic_base;
+	return 0;
+}
+
+static int board_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
+{
+	if (v->apic)
+		return mk_board(v->vm)->msr_set(v, msr, val, host);
+	if (msr != MSR_IA32_APICBASE)
+		return -ENOENT;
+	v->apic_base = val;
+	return 0;
+}
+
+int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
+{
+	struct mk_cpu *cpu = &v->cpu;
+	bool address;
+	u32 group;
+	u64 *reg;
+	int err;
+
+	reg = cpu_msr(v, msr, &group, &address);
+	if (reg) {
+		mk_cpu_need(cpu, group);
+		*val = *reg;
+		return 0;
+	}
+
+	*val = 0;
+	switch (msr) {
+	case MSR_IA32_TSC:
+		*val = mk_guest_tsc(v);
+		return 0;
+	case MSR_IA32_TSC_ADJUST:
+		*val = v->tsc_adjust;
+		return 0;
+	case MSR_EFER:
+		mk_cpu_need(cpu, MK_G_EFER);
+		*val = cpu->efer;
+		return 0;
+	case MSR_IA32_CR_PAT:
+		mk_cpu_need(cpu, MK_G_PAT);
+		*val = cpu->pat;
+		return 0;
+	case MSR_IA32_DEBUGCTLMSR:
+		mk_cpu_need(cpu, MK_G_DEBUGCTL);
+		*val = cpu->debugctl;
+		return 0;
+	case MSR_TSC_AUX:
+		*val = cpu->tsc_aux;
+		return mk_hw->caps->rdtscp ? 0 : -EINVAL;
+	case MSR_IA32_XSS:
+		*val = cpu->xss;
+		return mk_hw->caps->xsaves ? 0 : -EINVAL;
+	case MSR_IA32_SPEC_CTRL:
+		*val = cpu->spec_ctrl;
+		return has_spec_ctrl(v, host) ? 0 : -EINVAL;
+	case MSR_IA32_MISC_ENABLE:
+		*val = v->misc_enable;
+		return 0;
+	case MSR_IA32_UCODE_REV:
+		*val = v->ucode_rev;
+		return 0;
+	case MSR_PLATFORM_INFO:
+		*val = v->platform_info;
+		return 0;
+	case MSR_IA32_ARCH_CAPABILITIES:
+		*val = v->arch_capabilities;
+		return host || mk_guest_has(v, 7, 0, 3, X86_FEATURE_ARCH_CAPABILITIES & 31) ?
+			       0 : -EINVAL;
+	case MSR_IA32_MCG_CAP:
+		*val = MCG_CAP;
+		return 0;
+	case MSR_IA32_MCG_STATUS:
+		*val = v->mcg_status;
+		return 0;
+	case MSR_IA32_MCG_CTL:
+		*val = v->mcg_ctl;
+		return 0;
+	/* Read as zero, as on a machine whose firmware left them alone. */
+	case MSR_IA32_MC0_CTL ... MSR_IA32_MC0_CTL + 4 * MC_BANKS - 1:
+	case MSR_IA32_PLATFORM_ID:
+	case MSR_IA32_EBL_CR_POWERON:
+	case MSR_IA32_LASTBRANCHFROMIP:
+	case MSR_IA32_LASTBRANCHTOIP:
+	case MSR_IA32_LASTINTFROMIP:
+	case MSR_IA32_LASTINTTOIP:
+	case MSR_AMD_SYSCFG:
+	case MSR_K7_HWCR:
+	case MSR_VM_HSAVE_PA:
+	case MSR_K8_INT_PENDING_MSG:
+	case MSR_AMD_NB_CFG:
+	case MSR_AMD_BU_CFG2:
+	case MSR_AMD_DC_CFG:
+	case MSR_AMD_PATCH_LOADER:
+	case MSR_FAM10H_MMIO_CONF_BASE:
+	case MSR_AMD64_TSC_RATIO:
+		return 0;
+	case MSR_K7_EVNTSEL0 ... MSR_K7_PERFCTR3:
+		return v->cpuid_intel ? -EINVAL : 0;
+	}
+
+	err = mtrr_get(v, msr, val);
+	if (err == -ENOENT)
+		err = board_msr_get(v, msr, val, host);
+	return err ? -EINVAL : 0;
+}
+
+int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
+{
+	struct mk_cpu *cpu = &v->cpu;
+	bool address;
+	u32 group;
+	u64 *reg;
+	int err;
+
+	reg = cpu_msr(v, msr, &group, &address);
+	if (reg) {
+		if (address && !canonical(v, val))
+			return -EINVAL;
+		mk_cpu_touch(cpu, group);
+		*reg = val;
+		return 0;
+	}
+
+	switch (msr) {
+	case MSR_IA32_TSC:
+		/* A guest that writes its TSC moves TSC_ADJUST along with it. */
+		if (!host)
+			v->tsc_adjust += val - mk_guest_tsc(v);
+		mk_set_guest_tsc(v, val);
+		return 0;
+	case MSR_IA32_TSC_ADJUST:
+		if (!host)
+			mk_shift_guest_tsc(v, val - v->tsc_adjust);
+		v->tsc_adjust = val;
+		return 0;
+	case MSR_EFER:
+		return mk_set_efer(v, val, host);
+	case MSR_IA32_CR_PAT:
+		if (!types_valid(val, true))
+			return -EINVAL;
+		mk_cpu_touch(cpu, MK_G_PAT);
+		cpu->pat = val;
+		return 0;
+	case MSR_IA32_DEBUGCTLMSR:
+		/* No last-branch records, no branch trace: single steps on branches, at most. */
+		if (val & ~(u64)DEBUGCTLMSR_BTF)
+			return -EINVAL;
+		mk_cpu_touch(cpu, MK_G_DEBUGCTL);
+		cpu->debugctl = val;
+		return 0;
+	case MSR_TSC_AUX:
+		if (!mk_hw->caps->rdtscp || val >> 32)
+			return -EINVAL;
+		cpu->tsc_aux = val;
+		return 0;
+	case MSR_IA32_XSS:
+		/* No supervisor component is offered. */
+		return mk_hw->caps->xsaves && !val ? 0 : -EINVAL;
+	case MSR_IA32_SPEC_CTRL:
+		if (!has_spec_ctrl(v, host) ||
+		    (val & ~(u64)(SPEC_CTRL_IBRS | SPEC_CTRL_STIBP | SPEC_CTRL_SSBD)))
+			return -EINVAL;
+		cpu->spec_ctrl = val;
+		return 0;
+	case MSR_IA32_PRED_CMD:
+		if (!has_ibpb(v, host) || (val & ~(u64)PRED_CMD_IBPB))
+			return -EINVAL;
+		if (val)
+			wrmsrl(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
+		return 0;
+	case MSR_IA32_MISC_ENABLE:
+		v->misc_enable = val;
+		return 0;
+	case MSR_IA32_UCODE_REV:
+		/* A guest writes zero before it reads the revision. */
+		if (host)
+			v->ucode_rev = val;
+		return 0;
+	case MSR_PLATFORM_INFO:
+		if (!host)
+			return -EINVAL;
+		v->platform_info = val;
+		return 0;
+	case MSR_IA32_ARCH_CAPABILITIES:
+		if (!host)
+			return -EINVAL;
+		v->arch_capabilities = val;
+		return 0;
+	case MSR_IA32_MCG_STATUS:
+		v->mcg_status = val;
+		return 0;
+	case MSR_IA32_MCG_CTL:
+		if (val && val != ~0ull)
+			return -EINVAL;
+		v->mcg_ctl = val;
+		return 0;
+	/* Machine-check banks never report: only what clears them may be written. */
+	case MSR_IA32_MC0_CTL ... MSR_IA32_MC0_CTL + 4 * MC_BANKS - 1:
+		return !val || (!(msr & 3) && val == ~0ull) || host ? 0 : -EINVAL;
+	/* Written by firmware or a kernel's set-up; nothing here follows from it. */
+	case MSR_K7_HWCR:
+	case MSR_AMD_NB_CFG:
+	case MSR_AMD_BU_CFG2:
+	case MSR_AMD_DC_CFG:
+	case MSR_AMD_PATCH_LOADER:
+	case MSR_IA32_UCODE_WRITE:
+	case MSR_VM_HSAVE_PA:
+		return 0;
+	case MSR_AMD_SYSCFG:
+	case MSR_K7_EVNTSEL0 ... MSR_K7_PERFCTR3:
+		return host || !val ? 0 : -EINVAL;
+	}
+
+	err = mtrr_set(v, msr, val);
+	if (err == -ENOENT)
+		err = board_msr_set(v, msr, val, host);
+	return err ? -EINVAL : 0;
+}
+
+void mk_msr_reset(struct mk_vcpu *v)
+{
+	v->misc_enable = MSR_IA32_MISC_ENABLE_FAST_STRING;
+	v->tsc_adjust = 0;
+	v->mtrr_def_type = 0;
+	memset(v->mtrr_fixed, 0, sizeof(v->mtrr_fixed));
+	memset(v->mtrr_var, 0, sizeof(v->mtrr_var));
+	v->mcg_status = 0;
+	v->mcg_ctl = ~0ull;
+	v->apic_base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
+		       (v->id ? 0 : MSR_IA32_APICBASE_BSP);
+	v->ucode_rev = boot_cpu_data.x86_vendor == X86_VENDOR_AMD ? 0x01000065 : 0x100000000ull;
+}
+
+/*
+ * What a guest reads and writes often, or at each context switch, and what can
+ * do no harm: the hardware keeps a copy for the guest alone.
+ */
+void mk_msr_passthrough(struct mk_vcpu *v)
+{
+	static const u32 pass[] = {
+		MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
+		MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
+		MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
+	};
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(pass); i++)
+		mk_hw->pass_msr(&v->cpu, pass[i], true, true);
+}
