@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * /dev/minikvm: what KVM's API document calls system ioctls.
+ *
+ * Knows: what the floors below can do, to say so. Read next: door/vm.c.
+ */
+#include <linux/slab.h>
+
+#include "core/memory.h"
+#include "door/door.h"
+#include "minikvm.h"
+
+#define MMAP_PAGES	2	/* kvm_run, and its page for port data */
+
+/* Only what works is claimed. Numbers are answers that are not just "yes". */
+long mk_check_extension(struct mk_vm *vm, unsigned long cap)
+{
+	switch (cap) {
+	case KVM_CAP_IRQCHIP:
+	case KVM_CAP_HLT:
+	case KVM_CAP_USER_MEMORY:
+	case KVM_CAP_SET_TSS_ADDR:
+	case KVM_CAP_EXT_CPUID:
+	case KVM_CAP_MP_STATE:
+	case KVM_CAP_NOP_IO_DELAY:
+	case KVM_CAP_PIT:
+	case KVM_CAP_PIT2:
+	case KVM_CAP_PIT_STATE2:
+	case KVM_CAP_SYNC_MMU:
+	case KVM_CAP_DESTROY_MEMORY_REGION_WORKS:
+	case KVM_CAP_JOIN_MEMORY_REGIONS_WORKS:
+	case KVM_CAP_IRQ_INJECT_STATUS:
+	case KVM_CAP_SET_IDENTITY_MAP_ADDR:
+	case KVM_CAP_USER_NMI:
+	case KVM_CAP_READONLY_MEM:
+	case KVM_CAP_CHECK_EXTENSION_VM:
+	case KVM_CAP_IMMEDIATE_EXIT:
+	case KVM_CAP_GET_TSC_KHZ:
+	case KVM_CAP_TSC_DEADLINE_TIMER:
+		return 1;
+	case KVM_CAP_NR_VCPUS:
+	case KVM_CAP_MAX_VCPUS:
+		return MK_MAX_VCPUS;
+	case KVM_CAP_MAX_VCPU_ID:
+		return MK_MAX_VCPU_ID;
+	case KVM_CAP_NR_MEMSLOTS:
+		return MK_MAX_SLOTS;
+	}
+	return 0;
+}
+
+static long get_api_version(void *unused, void __user *arg)
+{
+	return arg ? -EINVAL : KVM_API_VERSION;
+}
+
+static long create_vm(void *unused, void __user *arg)
+{
+	return mk_vm_fd((unsigned long)arg);
+}
+
+static long check_extension(void *unused, void __user *arg)
+{
+	return mk_check_extension(NULL, (unsigned long)arg);
+}
+
+static long get_vcpu_mmap_size(void *unused, void __user *arg)
+{
+	return arg ? -EINVAL : MMAP_PAGES * PAGE_SIZE;
+}
+
+static long get_supported_cpuid(void *unused, void __user *arg)
+{
+	struct kvm_cpuid2 __user *user = arg;
+	struct kvm_cpuid_entry2 *entries;
+	struct kvm_cpuid2 head;
+	long err;
+
+	if (mk_from_user(head, arg))
+		return -EFAULT;
+	if (!head.nent)
+		return -E2BIG;
+	head.nent = min(head.nent, (u32)MK_MAX_CPUID);
+	entries = kvcalloc(head.nent, sizeof(*entries), GFP_KERNEL);
+	if (!entries)
+		return -ENOMEM;
+	err = mk_cpuid_supported(entries, &head.nent);
+	if (!err && (copy_to_user(user->entries, entries, head.nent * sizeof(*entries)) ||
+		     mk_to_user(arg, head)))
+		err = -EFAULT;
+	kvfree(entries);
+	return err;
+}
+
+static long get_msr_index_list(void *unused, void __user *arg)
+{
+	struct kvm_msr_list __user *user = arg;
+	struct kvm_msr_list head;
+	u32 list[64];
+	u32 room;
+
+	if (mk_from_user(head, arg))
+		return -EFAULT;
+	room = head.nmsrs;
+	head.nmsrs = mk_msr_list(list, ARRAY_SIZE(list));
+	if (mk_to_user(arg, head))
+		return -EFAULT;
+	if (room < head.nmsrs)
+		return -E2BIG;
+	return copy_to_user(user->indices, list, head.nmsrs * sizeof(*list)) ? -EFAULT : 0;
+}
+
+static long get_host(void *unused, void __user *arg)
+{
+	struct minikvm_host *host = kzalloc(sizeof(*host), GFP_KERNEL);
+	long err;
+
+	if (!host)
+		return -ENOMEM;
+	strscpy(host->backend, mk_hw->name, sizeof(host->backend));
+	mk_describe_host(host->text, sizeof(host->text));
+	err = copy_to_user(arg, host, sizeof(*host)) ? -EFAULT : 0;
+	kfree(host);
+	return err;
+}
+
+static const struct mk_ioctl table[] = {
+	{ KVM_GET_API_VERSION,		get_api_version },
+	{ KVM_CREATE_VM,		create_vm },
+	{ KVM_CHECK_EXTENSION,		check_extension },
+	{ KVM_GET_VCPU_MMAP_SIZE,	get_vcpu_mmap_size },
+	{ KVM_GET_SUPPORTED_CPUID,	get_supported_cpuid },
+	{ KVM_GET_MSR_INDEX_LIST,	get_msr_index_list },
+	{ MINIKVM_GET_HOST,		get_host },
+};
+
+static long device_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	return mk_ioctl_call(table, ARRAY_SIZE(table), NULL, cmd, arg);
+}
+
+const struct file_operations mk_device_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = device_ioctl,
+	.llseek = noop_llseek,
+};

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The door's own: how one ioctl table looks.
+ *
+ * Each of the device, the VM and the vCPU has a table of commands. A handler
+ * gets the object and the ioctl's argument as a user pointer; what the table
+ * does for all of them is to find the handler: ENOTTY where there is none.
+ */
+#ifndef MK_DOOR_DOOR_H
+#define MK_DOOR_DOOR_H
+
+#include <linux/fs.h>
+#include <linux/uaccess.h>
+
+#include "core/vcpu.h"
+
+struct mk_ioctl {
+	unsigned int cmd;
+	long (*fn)(void *object, void __user *arg);
+};
+
+static inline long mk_ioctl_call(const struct mk_ioctl *table, size_t n, void *object,
+				 unsigned int cmd, unsigned long arg)
+{
+	size_t i;
+
+	for (i = 0; i < n; i++)
+		if (table[i].cmd == cmd)
+			return table[i].fn(object, (void __user *)arg);
+	return -ENOTTY;
+}
+
+/* Read, or write, a struct of the ABI as a whole; -EFAULT. */
+#define mk_from_user(x, arg)	(copy_from_user(&(x), (arg), sizeof(x)) ? -EFAULT : 0)
+#define mk_to_user(arg, x)	(copy_to_user((arg), &(x), sizeof(x)) ? -EFAULT : 0)
+
+extern const struct file_operations mk_device_fops;
+long mk_check_extension(struct mk_vm *vm, unsigned long cap);	/* door/device.c; vm may be NULL */
+int mk_vm_fd(unsigned long type);				/* door/vm.c */
+int mk_vcpu_fd(struct mk_vm *vm, unsigned long id);		/* door/vcpu.c */
+void mk_describe_host(char *buf, size_t size);			/* door/describe.c */
+
+#endif

@@ -1,0 +1,424 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A vCPU's file descriptor: KVM's vCPU ioctls, and the pages it shares.
+ *
+ * Every ioctl holds the vCPU's mutex and loads the vCPU; where that is not
+ * wanted the handler is in the second table.
+ *
+ * Knows: the core's vCPU, the board's local APIC. Read next: core/run.c.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/mm.h>
+#include <linux/sched/signal.h>
+#include <linux/signal.h>
+#include <linux/slab.h>
+
+#include "board/board.h"
+#include "door/door.h"
+#include "minikvm.h"
+
+/* KVM_SET_SIGNAL_MASK holds while the guest runs, and not a moment longer. */
+static long run(void *object, void __user *arg)
+{
+	struct mk_vcpu *v = object;
+	sigset_t saved;
+	long err;
+
+	if (arg)
+		return -EINVAL;
+	if (v->sigmask_set)
+		sigprocmask(SIG_SETMASK, &v->sigmask, &saved);
+	err = mk_vcpu_run(v);
+	if (v->sigmask_set)
+		sigprocmask(SIG_SETMASK, &saved, NULL);
+	return err;
+}
+
+static long set_signal_mask(void *object, void __user *arg)
+{
+	struct mk_vcpu *v = object;
+	struct kvm_signal_mask head;
+	sigset_t mask;
+
+	if (!arg) {
+		v->sigmask_set = false;
+		return 0;
+	}
+	if (mk_from_user(head, arg))
+		return -EFAULT;
+	if (head.len != sizeof(mask))
+		return -EINVAL;
+	if (copy_from_user(&mask, arg + sizeof(head), sizeof(mask)))
+		return -EFAULT;
+	sigdelsetmask(&mask, sigmask(SIGKILL) | sigmask(SIGSTOP));
+	v->sigmask = mask;
+	v->sigmask_set = true;
+	return 0;
+}
+
+/* KVM_GET_X and KVM_SET_X for a struct that the stack has room for */
+#define GET(name, type, get)						\
+	static long get_##name(void *object, void __user *arg)		\
+	{								\
+		type x;							\
+									\
+		return get(object, &x) ?: mk_to_user(arg, x);		\
+	}
+#define SET(name, type, set)						\
+	static long set_##name(void *object, void __user *arg)		\
+	{								\
+		type x;							\
+									\
+		return mk_from_user(x, arg) ?: set(object, &x);		\
+	}
+
+GET(regs, struct kvm_regs, mk_get_regs)
+SET(regs, struct kvm_regs, mk_set_regs)
+GET(sregs, struct kvm_sregs, mk_get_sregs)
+SET(sregs, struct kvm_sregs, mk_set_sregs)
+GET(fpu, struct kvm_fpu, mk_get_fpu)
+SET(fpu, struct kvm_fpu, mk_set_fpu)
+
+static long get_lapic(void *object, void __user *arg)
+{
+	struct kvm_lapic_state *state = kzalloc(sizeof(*state), GFP_KERNEL);
+	long err;
+
+	if (!state)
+		return -ENOMEM;
+	err = mk_lapic_get_state(object, state);
+	if (!err && copy_to_user(arg, state, sizeof(*state)))
+		err = -EFAULT;
+	kfree(state);
+	return err;
+}
+
+static long set_lapic(void *object, void __user *arg)
+{
+	struct kvm_lapic_state *state = memdup_user(arg, sizeof(*state));
+	long err;
+
+	if (IS_ERR(state))
+		return PTR_ERR(state);
+	err = mk_lapic_set_state(object, state);
+	kfree(state);
+	return err;
+}
+
+#define MAX_MSRS	256	/* a call; as stock KVM */
+
+/* Goes on until one is refused; what it returns is how many were done. */
+static long each_msr(struct mk_vcpu *v, void __user *arg, bool set)
+{
+	struct kvm_msrs __user *user = arg;
+	struct kvm_msr_entry *entries, *e;
+	struct kvm_msrs head;
+	long done = 0;
+	size_t size;
+
+	if (mk_from_user(head, arg))
+		return -EFAULT;
+	if (head.nmsrs >= MAX_MSRS)
+		return -E2BIG;
+	size = head.nmsrs * sizeof(*entries);
+	entries = memdup_user(user->entries, size);
+	if (IS_ERR(entries))
+		return PTR_ERR(entries);
+	for (e = entries; done < head.nmsrs; e++, done++)
+		if (set ? mk_msr_set(v, e->index, e->data, true) :
+			  mk_msr_get(v, e->index, &e->data, true))
+			break;
+	if (!set && copy_to_user(user->entries, entries, size))
+		done = -EFAULT;
+	kfree(entries);
+	return done;
+}
+
+static long get_msrs(void *object, void __user *arg)
+{
+	return each_msr(object, arg, false);
+}
+
+static long set_msrs(void *object, void __user *arg)
+{
+	return each_msr(object, arg, true);
+}
+
+static long set_cpuid2(void *object, void __user *arg)
+{
+	struct kvm_cpuid2 __user *user = arg;
+	struct kvm_cpuid_entry2 *entries = NULL;
+	struct kvm_cpuid2 head;
+	size_t size;
+	long err;
+
+	if (mk_from_user(head, arg))
+		return -EFAULT;
+	if (head.nent > MK_MAX_CPUID)
+		return -E2BIG;
+	size = head.nent * sizeof(*entries);
+	if (size) {
+		entries = kvmalloc(size, GFP_KERNEL_ACCOUNT);
+		if (!entries)
+			return -ENOMEM;
+		if (copy_from_user(entries, user->entries, size)) {
+			kvfree(entries);
+			return -EFAULT;
+		}
+	}
+	err = mk_cpuid_set(object, entries, head.nent);
+	if (err)
+		kvfree(entries);
+	return err;
+}
+
+static long get_cpuid2(void *object, void __user *arg)
+{
+	struct kvm_cpuid2 __user *user = arg;
+	struct mk_vcpu *v = object;
+	struct kvm_cpuid2 head;
+	u32 room;
+
+	if (mk_from_user(head, arg))
+		return -EFAULT;
+	room = head.nent;
+	head.nent = v->nr_cpuid;
+	if (room >= head.nent &&
+	    copy_to_user(user->entries, v->cpuid, head.nent * sizeof(*v->cpuid)))
+		return -EFAULT;
+	return mk_to_user(arg, head) ?: room < head.nent ? -E2BIG : 0;
+}
+
+static long get_mp_state(void *object, void __user *arg)
+{
+	struct mk_vcpu *v = object;
+	struct kvm_mp_state state = { .mp_state = v->mp_state };
+
+	return mk_to_user(arg, state);
+}
+
+/* Without a local APIC in the kernel userspace does what the states stand for. */
+static long set_mp_state(void *object, void __user *arg)
+{
+	struct mk_vcpu *v = object;
+	struct kvm_mp_state state;
+
+	if (mk_from_user(state, arg))
+		return -EFAULT;
+	switch (state.mp_state) {
+	case KVM_MP_STATE_RUNNABLE:
+		break;
+	case KVM_MP_STATE_UNINITIALIZED:
+	case KVM_MP_STATE_HALTED:
+		if (!v->apic)
+			return -EINVAL;
+		break;
+	default:
+		return -EINVAL;
+	}
+	v->mp_state = state.mp_state;
+	return 0;
+}
+
+static long interrupt(void *object, void __user *arg)
+{
+	struct mk_vcpu *v = object;
+	struct kvm_interrupt irq;
+
+	if (mk_from_user(irq, arg))
+		return -EFAULT;
+	if (irq.irq > 255)
+		return -EINVAL;
+	if (v->apic)
+		return -ENXIO;
+	v->user_irq = irq.irq;
+	mk_request(v, MK_REQ_EVENT);
+	return 0;
+}
+
+static long nmi(void *object, void __user *arg)
+{
+	mk_queue_nmi(object);
+	return 0;
+}
+
+static long get_tsc_khz(void *object, void __user *arg)
+{
+	struct mk_vcpu *v = object;
+
+	return v->vm->tsc_khz;
+}
+
+static long get_exits(void *object, void __user *arg)
+{
+	static const char *const names[] = {
+#define MK_X(kind, name) name,
+		MK_EXIT_KINDS(MK_X)
+#undef MK_X
+	};
+	struct minikvm_exits __user *user = arg;
+	struct mk_vcpu *v = object;
+	struct minikvm_exits head;
+	u32 i, room;
+
+	if (mk_from_user(head, arg))
+		return -EFAULT;
+	room = head.nr;
+	head.nr = MK_EXIT_NR;
+	if (mk_to_user(arg, head))
+		return -EFAULT;
+	if (room < MK_EXIT_NR)
+		return -E2BIG;
+	for (i = 0; i < MK_EXIT_NR; i++) {
+		char name[sizeof(user->exit[0].name)] = {};
+
+		strscpy(name, names[i], sizeof(name));
+		if (copy_to_user(user->exit[i].name, name, sizeof(name)) ||
+		    put_user(v->exits[i], &user->exit[i].count))
+			return -EFAULT;
+	}
+	return 0;
+}
+
+static long get_death(void *object, void __user *arg)
+{
+	struct mk_vcpu *v = object;
+	struct minikvm_death death = {};
+
+	strscpy(death.why, v->death, sizeof(death.why));
+	return mk_to_user(arg, death);
+}
+
+/* These load the vCPU themselves, or do not touch its registers. */
+static const struct mk_ioctl light[] = {
+	{ KVM_RUN,		run },
+	{ KVM_SET_SIGNAL_MASK,	set_signal_mask },
+	{ KVM_GET_MP_STATE,	get_mp_state },
+	{ KVM_SET_MP_STATE,	set_mp_state },
+	{ KVM_INTERRUPT,	interrupt },
+	{ KVM_NMI,		nmi },
+	{ KVM_GET_TSC_KHZ,	get_tsc_khz },
+	{ KVM_GET_CPUID2,	get_cpuid2 },
+	{ KVM_GET_FPU,		get_fpu },
+	{ KVM_SET_FPU,		set_fpu },
+	{ MINIKVM_GET_EXITS,	get_exits },
+	{ MINIKVM_GET_DEATH,	get_death },
+};
+
+static const struct mk_ioctl loaded[] = {
+	{ KVM_GET_REGS,		get_regs },
+	{ KVM_SET_REGS,		set_regs },
+	{ KVM_GET_SREGS,	get_sregs },
+	{ KVM_SET_SREGS,	set_sregs },
+	{ KVM_GET_MSRS,		get_msrs },
+	{ KVM_SET_MSRS,		set_msrs },
+	{ KVM_GET_LAPIC,	get_lapic },
+	{ KVM_SET_LAPIC,	set_lapic },
+	{ KVM_SET_CPUID2,	set_cpuid2 },
+};
+
+static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct mk_vcpu *v = file->private_data;
+	long ret;
+
+	if (v->vm->mm != current->mm || READ_ONCE(v->vm->dead))
+		return -EIO;
+	if (mutex_lock_killable(&v->mutex))
+		return -EINTR;
+	ret = mk_ioctl_call(light, ARRAY_SIZE(light), v, cmd, arg);
+	if (ret == -ENOTTY) {
+		mk_vcpu_load(v);
+		ret = mk_ioctl_call(loaded, ARRAY_SIZE(loaded), v, cmd, arg);
+		mk_vcpu_put(v);
+	}
+	mutex_unlock(&v->mutex);
+	return ret;
+}
+
+static vm_fault_t vcpu_fault(struct vm_fault *vmf)
+{
+	struct mk_vcpu *v = vmf->vma->vm_file->private_data;
+	void *page;
+
+	if (vmf->pgoff == 0)
+		page = v->run;
+	else if (vmf->pgoff == KVM_PIO_PAGE_OFFSET)
+		page = v->pio_page;
+	else
+		return VM_FAULT_SIGBUS;
+	vmf->page = virt_to_page(page);
+	get_page(vmf->page);
+	return 0;
+}
+
+static const struct vm_operations_struct vcpu_vm_ops = { .fault = vcpu_fault };
+
+static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
+{
+	vma->vm_ops = &vcpu_vm_ops;
+	return 0;
+}
+
+/* The vCPU itself lives as long as its VM. */
+static int vcpu_release(struct inode *inode, struct file *file)
+{
+	struct mk_vcpu *v = file->private_data;
+
+	mk_vm_put(v->vm);
+	return 0;
+}
+
+static const struct file_operations vcpu_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = vcpu_ioctl,
+	.mmap = vcpu_mmap,
+	.release = vcpu_release,
+	.llseek = noop_llseek,
+};
+
+int mk_vcpu_fd(struct mk_vm *vm, unsigned long id)
+{
+	struct mk_vcpu *v;
+	char name[32];
+	int fd;
+
+	if (id >= MK_MAX_VCPU_ID)
+		return -EINVAL;
+	mutex_lock(&vm->lock);
+	if (xa_load(&vm->vcpus, id)) {
+		fd = -EEXIST;
+		goto unlock;
+	}
+	if (vm->nr_vcpus == MK_MAX_VCPUS) {
+		fd = -EINVAL;
+		goto unlock;
+	}
+	v = mk_vcpu_create(vm, id);
+	if (IS_ERR(v)) {
+		fd = PTR_ERR(v);
+		goto unlock;
+	}
+	/* Visible before it has a descriptor: a guest of another thread may look for it. */
+	fd = xa_err(xa_store(&vm->vcpus, id, v, GFP_KERNEL_ACCOUNT));
+	if (fd)
+		goto destroy;
+	mk_vm_get(vm);
+	snprintf(name, sizeof(name), "kvm-vcpu:%lu", id);
+	fd = anon_inode_getfd(name, &vcpu_fops, v, O_RDWR | O_CLOEXEC);
+	if (fd < 0) {
+		mk_vm_put(vm);
+		xa_erase(&vm->vcpus, id);
+		goto destroy;
+	}
+	vm->nr_vcpus++;
+	goto unlock;
+
+destroy:
+	/* Those who found it did so under RCU, to kick it. */
+	synchronize_rcu();
+	mk_vcpu_destroy(v);
+unlock:
+	mutex_unlock(&vm->lock);
+	return fd;
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * A VM's file descriptor: KVM's VM ioctls.
+ *
+ * Knows: memory slots, the board. Read next: door/vcpu.c.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/file.h>
+#include <linux/slab.h>
+
+#include "board/board.h"
+#include "core/memory.h"
+#include "door/door.h"
+
+static long vm_check_extension(void *object, void __user *arg)
+{
+	return mk_check_extension(object, (unsigned long)arg);
+}
+
+static long create_vcpu(void *object, void __user *arg)
+{
+	return mk_vcpu_fd(object, (unsigned long)arg);
+}
+
+static long set_user_memory_region(void *object, void __user *arg)
+{
+	struct kvm_userspace_memory_region region;
+
+	return mk_from_user(region, arg) ?: mk_set_region(object, &region);
+}
+
+static long get_dirty_log(void *object, void __user *arg)
+{
+	struct kvm_dirty_log log;
+
+	return mk_from_user(log, arg) ?: mk_get_dirty_log(object, &log);
+}
+
+/* Three pages below 4 GiB. Unrestricted guests need no TSS of ours: it is only kept. */
+static long set_tss_addr(void *object, void __user *arg)
+{
+	struct mk_vm *vm = object;
+
+	if ((unsigned long)arg > U32_MAX - 3 * PAGE_SIZE)
+		return -EINVAL;
+	mutex_lock(&vm->lock);
+	vm->tss_addr = (unsigned long)arg;
+	mutex_unlock(&vm->lock);
+	return 0;
+}
+
+static long set_identity_map_addr(void *object, void __user *arg)
+{
+	struct mk_vm *vm = object;
+	long err = 0;
+	u64 addr;
+
+	if (mk_from_user(addr, arg))
+		return -EFAULT;
+	mutex_lock(&vm->lock);
+	if (vm->nr_vcpus)
+		err = -EINVAL;
+	else
+		vm->ident_addr = addr ?: 0xfffbc000;
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+static long create_irqchip(void *object, void __user *arg)
+{
+	return mk_irqchip_create(object);
+}
+
+static long get_irqchip(void *object, void __user *arg)
+{
+	struct kvm_irqchip *chip = memdup_user(arg, sizeof(*chip));
+	long err;
+
+	if (IS_ERR(chip))
+		return PTR_ERR(chip);
+	err = mk_irqchip_get(object, chip);
+	if (!err && copy_to_user(arg, chip, sizeof(*chip)))
+		err = -EFAULT;
+	kfree(chip);
+	return err;
+}
+
+static long set_irqchip(void *object, void __user *arg)
+{
+	struct kvm_irqchip *chip = memdup_user(arg, sizeof(*chip));
+	long err;
+
+	if (IS_ERR(chip))
+		return PTR_ERR(chip);
+	err = mk_irqchip_set(object, chip);
+	kfree(chip);
+	return err;
+}
+
+static long create_pit(void *object, void __user *arg)
+{
+	const struct kvm_pit_config config = { .flags = KVM_PIT_SPEAKER_DUMMY };
+
+	return mk_pit_create(object, &config);
+}
+
+static long create_pit2(void *object, void __user *arg)
+{
+	struct kvm_pit_config config;
+
+	return mk_from_user(config, arg) ?: mk_pit_create(object, &config);
+}
+
+static long get_pit(void *object, void __user *arg)
+{
+	struct kvm_pit_state state = {};
+
+	return mk_pit_get(object, &state) ?: mk_to_user(arg, state);
+}
+
+static long set_pit(void *object, void __user *arg)
+{
+	struct kvm_pit_state state;
+
+	return mk_from_user(state, arg) ?: mk_pit_set(object, &state);
+}
+
+static long get_pit2(void *object, void __user *arg)
+{
+	struct kvm_pit_state2 state = {};
+
+	return mk_pit_get2(object, &state) ?: mk_to_user(arg, state);
+}
+
+static long set_pit2(void *object, void __user *arg)
+{
+	struct kvm_pit_state2 state;
+
+	return mk_from_user(state, arg) ?: mk_pit_set2(object, &state);
+}
+
+static long irq_line(void *object, void __user *arg)
+{
+	struct kvm_irq_level line;
+	s32 status;
+
+	return mk_from_user(line, arg) ?: mk_irq_line(object, line.irq, line.level, &status);
+}
+
+static long irq_line_status(void *object, void __user *arg)
+{
+	struct kvm_irq_level line;
+	s32 status;
+	long err;
+
+	if (mk_from_user(line, arg))
+		return -EFAULT;
+	err = mk_irq_line(object, line.irq, line.level, &status);
+	if (err)
+		return err;
+	line.status = status;
+	return mk_to_user(arg, line);
+}
+
+static const struct mk_ioctl table[] = {
+	{ KVM_IRQ_LINE,			irq_line },
+	{ KVM_IRQ_LINE_STATUS,		irq_line_status },
+	{ KVM_CHECK_EXTENSION,		vm_check_extension },
+	{ KVM_CREATE_VCPU,		create_vcpu },
+	{ KVM_SET_USER_MEMORY_REGION,	set_user_memory_region },
+	{ KVM_GET_DIRTY_LOG,		get_dirty_log },
+	{ KVM_SET_TSS_ADDR,		set_tss_addr },
+	{ KVM_SET_IDENTITY_MAP_ADDR,	set_identity_map_addr },
+	{ KVM_CREATE_IRQCHIP,		create_irqchip },
+	{ KVM_GET_IRQCHIP,		get_irqchip },
+	{ KVM_SET_IRQCHIP,		set_irqchip },
+	{ KVM_CREATE_PIT,		create_pit },
+	{ KVM_CREATE_PIT2,		create_pit2 },
+	{ KVM_GET_PIT,			get_pit },
+	{ KVM_SET_PIT,			set_pit },
+	{ KVM_GET_PIT2,			get_pit2 },
+	{ KVM_SET_PIT2,			set_pit2 },
+};
+
+static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
+{
+	struct mk_vm *vm = file->private_data;
+
+	if (vm->mm != current->mm || READ_ONCE(vm->dead))
+		return -EIO;
+	return mk_ioctl_call(table, ARRAY_SIZE(table), vm, cmd, arg);
+}
+
+static int vm_release(struct inode *inode, struct file *file)
+{
+	mk_vm_put(file->private_data);
+	return 0;
+}
+
+static const struct file_operations vm_fops = {
+	.owner = THIS_MODULE,
+	.unlocked_ioctl = vm_ioctl,
+	.release = vm_release,
+	.llseek = noop_llseek,
+};
+
+int mk_vm_fd(unsigned long type)
+{
+	struct mk_vm *vm;
+	int fd;
+
+	if (type)	/* the one machine type */
+		return -EINVAL;
+	vm = mk_vm_create();
+	if (IS_ERR(vm))
+		return PTR_ERR(vm);
+	fd = anon_inode_getfd("kvm-vm", &vm_fops, vm, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		mk_vm_put(vm);
+	return fd;
+}
