@@ -287,6 +287,24 @@ int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len)
 	return err;
 }
 
+/*
+ * What page walks read is a matter of a few instructions; the checks that
+ * copy_from_user() makes of its buffer cost more than the rest of this.
+ */
+static bool copy_nofault(void *buf, const void __user *from, size_t len)
+{
+	if (len != 8)
+		return !raw_copy_from_user(buf, from, len);
+
+	__uaccess_begin();
+	unsafe_get_user(*(u64 *)buf, (u64 __user *)from, fault);
+	__uaccess_end();
+	return true;
+fault:
+	__uaccess_end();
+	return false;
+}
+
 int mk_guest_read_nofault(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len)
 {
 	const struct mk_slot *slot;
@@ -299,8 +317,7 @@ int mk_guest_read_nofault(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len)
 	for (; len; gpa += n, buf += n, len -= n) {
 		n = len;
 		from = piece(rcu_dereference_sched(vm->slots), gpa, &n, &slot);
-		/* The callers' buffers are small and fixed; to check them costs more than this. */
-		if (unlikely(!from || raw_copy_from_user(buf, from, n))) {
+		if (unlikely(!from || !copy_nofault(buf, from, n))) {
 			err = -EFAULT;
 			break;
 		}

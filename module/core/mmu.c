@@ -38,14 +38,17 @@
 #define ROOT_LEVEL	4	/* level 1 maps 4 KiB, 2 maps 2 MiB, 3 maps 1 GiB */
 #define ROOT_BITS	48	/* of a guest physical address */
 
-/* Where both formats agree; so does the host's own table. */
+/*
+ * Where both formats agree; so does the host's own table. What EPT calls the
+ * right to read is presence for us: no entry of ours lacks it.
+ */
+#define ENTRY_PRESENT	BIT_ULL(0)
 #define ENTRY_WRITE	BIT_ULL(1)
 #define ENTRY_LARGE	BIT_ULL(7)
 
 static const struct format {
-	u64 present;	/* an entry is there if any of these is set */
 	u64 table;	/* of an entry that names a table: all rights */
-	u64 leaf;	/* of an entry that maps a page: the right to read */
+	u64 leaf;	/* of an entry that maps a page: read-only */
 	u64 exec;	/* the right to execute, where it is a bit */
 	u64 accessed;
 	u64 dirty;
@@ -53,7 +56,6 @@ static const struct format {
 } formats[] = {
 	/* SDM vol. 3C, "The Extended Page Table Mechanism" and "EPT and Memory Typing" */
 	[MK_TDP_EPT] = {
-		.present = VMX_EPT_RWX_MASK,
 		.table = VMX_EPT_RWX_MASK,
 		.leaf = VMX_EPT_READABLE_MASK | VMX_EPT_ACCESS_BIT,
 		.exec = VMX_EPT_EXECUTABLE_MASK,
@@ -65,7 +67,6 @@ static const struct format {
 	},
 	/* APM vol. 2, "Nested Paging": a host's long-mode table, walked as user */
 	[MK_TDP_NPT] = {
-		.present = _PAGE_PRESENT,
 		.table = _PAGE_PRESENT | _PAGE_RW | _PAGE_USER | _PAGE_ACCESSED,
 		.leaf = _PAGE_PRESENT | _PAGE_USER | _PAGE_ACCESSED,
 		.accessed = _PAGE_ACCESSED,
@@ -97,7 +98,7 @@ static unsigned int level_index(gfn_t gfn, int level)
 
 static bool is_table(u64 e, int level)
 {
-	return level > 1 && (e & format()->present) && !(e & ENTRY_LARGE);
+	return level > 1 && (e & (ENTRY_PRESENT | ENTRY_LARGE)) == ENTRY_PRESENT;
 }
 
 static u64 *entry_table(u64 e)
@@ -241,7 +242,7 @@ static void walk_table(struct walk *w, u64 *table, int level, gfn_t start, gfn_t
 		u64 e = *entry;
 
 		next = min(end, (start | (pages - 1)) + 1);
-		if (!(e & format()->present))
+		if (!(e & ENTRY_PRESENT))
 			continue;
 		if (!is_table(e, level)) {
 			w->hit |= visit(w, entry);
@@ -412,7 +413,7 @@ static enum outcome map(struct mk_vm *vm, gfn_t gfn, u32 access, unsigned long *
 		if (at <= level)
 			break;
 
-		if (e & f->present) {
+		if (e & ENTRY_PRESENT) {
 			/* A larger page; never have both sizes in a TLB. */
 			WRITE_ONCE(*entry, 0);
 			flush(vm);
@@ -425,8 +426,8 @@ static enum outcome map(struct mk_vm *vm, gfn_t gfn, u32 access, unsigned long *
 	}
 
 	/* Another vCPU may have been here first. What is mapped is never cut down here. */
-	need = (write ? ENTRY_WRITE : 0) | (access & MK_TDP_EXEC ? f->exec : 0);
-	if ((e & f->present) && (e & need) == need)
+	need = ENTRY_PRESENT | (write ? ENTRY_WRITE : 0) | (access & MK_TDP_EXEC ? f->exec : 0);
+	if ((e & need) == need)
 		return MAPPED;
 
 	e = (host & PTE_PFN_MASK & ~(level_size(host_level) - 1)) |
