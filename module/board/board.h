@@ -6,7 +6,7 @@
  * and the I/O APIC, 16 to 23 the I/O APIC alone, each on the pin of its number.
  *
  * This header is what the door calls; the core reaches the board through
- * struct mk_board_ops only. Read next: board/chips.h, then board/lapic.c.
+ * struct mk_board_ops only. Read next: board/chips.h, then board/lapic.h.
  */
 #ifndef MK_BOARD_BOARD_H
 #define MK_BOARD_BOARD_H

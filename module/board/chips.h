@@ -11,7 +11,7 @@
  * The chips keep their registers in the ABI's own structs, so saving and
  * restoring one is a copy.
  *
- * Read next: board/pic.c, board/ioapic.c, board/pit.c, board/lapic.c.
+ * Read next: board/pic.c, board/ioapic.c, board/pit.c, board/lapic.h.
  */
 #ifndef MK_BOARD_CHIPS_H
 #define MK_BOARD_CHIPS_H
@@ -102,10 +102,7 @@ enum { MK_DM_FIXED = 0, MK_DM_LOWEST = 1, MK_DM_NMI = 4, MK_DM_EXTINT = 7 };
 
 struct mk_lapic;
 
-/* lapic.c */
-int mk_lapic_init(struct mk_vcpu *v);
-void mk_lapic_free(struct mk_vcpu *v);
-void mk_lapic_reset(struct mk_vcpu *v, bool init);
+/* lapic.c: interrupts */
 /* Send; @src is the sending APIC, or NULL for the I/O APIC. A status. Any context. */
 int mk_lapic_deliver(struct mk_vm *vm, struct mk_lapic *src, const struct mk_apic_msg *msg);
 /* The PIC's output, which is every LINT0 pin, rose. Any context. */
@@ -115,6 +112,11 @@ bool mk_lapic_takes_pic(const struct mk_vcpu *v);
 /* The vector that the APIC would have served now, or -1; ack takes it. */
 int mk_lapic_pending(const struct mk_vcpu *v);
 int mk_lapic_ack(struct mk_vcpu *v);
+
+/* lapic_regs.c: what the core's table offers */
+int mk_lapic_init(struct mk_vcpu *v);
+void mk_lapic_free(struct mk_vcpu *v);
+void mk_lapic_reset(struct mk_vcpu *v, bool init);
 bool mk_lapic_mmio(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write);
 u64 mk_lapic_get_cr8(struct mk_vcpu *v);
 void mk_lapic_set_cr8(struct mk_vcpu *v, u64 cr8);

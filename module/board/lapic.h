@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * A local APIC from the inside: what lapic.c, which delivers and accepts
+ * interrupts, and lapic_regs.c, which is what software sees of it, share.
+ *
+ * The registers live in a page laid out as the manual and KVM_GET_LAPIC have
+ * it. Anybody may set bits in IRR and TMR, atomically; all other registers
+ * belong to the vCPU's thread, and others only look at them. Each of IRR and
+ * ISR has a summary, one bit for each of its eight words that is not empty, so
+ * that the highest vector is found without a search. PPR is kept up to date
+ * whenever TPR or ISR change.
+ */
+#ifndef MK_BOARD_LAPIC_H
+#define MK_BOARD_LAPIC_H
+
+#include <asm/apicdef.h>
+#include <asm/msr-index.h>
+
+#include "board/chips.h"
+
+/* Error Status Register */
+#define MK_ESR_SEND_VECTOR	BIT(5)
+#define MK_ESR_RECEIVE_VECTOR	BIT(6)
+#define MK_ESR_REGISTER		BIT(7)
+
+struct mk_lapic {
+	struct mk_vcpu *v;		/* (c) */
+	struct mk_irqchip *chip;	/* (c) */
+	void *regs;			/* (c) the page */
+	u64 base;			/* IA32_APIC_BASE */
+	unsigned long irr_words;	/* (a) summary of IRR */
+	unsigned long isr_words;	/* summary of ISR */
+	atomic_t errors;		/* (a) what the next write to ESR makes visible */
+	unsigned int lowest_taken;	/* (a) lowest-priority interrupts it was chosen for */
+	struct hrtimer timer;
+	u64 period;			/* ns from initial count to 0; 0: stopped */
+	u64 deadline;			/* IA32_TSC_DEADLINE, while the timer runs */
+};
+
+
+static inline u32 mk_lapic_get(const struct mk_lapic *apic, unsigned int reg)
+{
+	return READ_ONCE(*(u32 *)(apic->regs + reg));
+}
+
+static inline void mk_lapic_put(struct mk_lapic *apic, unsigned int reg, u32 val)
+{
+	WRITE_ONCE(*(u32 *)(apic->regs + reg), val);
+}
+
+static inline bool mk_lapic_hw_enabled(const struct mk_lapic *apic)
+{
+	return READ_ONCE(apic->base) & MSR_IA32_APICBASE_ENABLE;
+}
+
+static inline bool mk_lapic_x2apic(const struct mk_lapic *apic)
+{
+	return READ_ONCE(apic->base) & X2APIC_ENABLE;
+}
+
+/* lapic.c; on the vCPU's own thread, except the two that say otherwise */
+void mk_lapic_eoi(struct mk_lapic *apic);
+void mk_lapic_set_tpr(struct mk_lapic *apic, u32 tpr);
+/* The registers were replaced: work out anew what is derived from them. */
+void mk_lapic_summarize(struct mk_lapic *apic);
+/* It may take interrupts now that it could not before: have the core look. */
+void mk_lapic_recheck(struct mk_lapic *apic);
+/* The source of a local vector, LVT register @reg, has fired. Any context. */
+void mk_lapic_fire(struct mk_lapic *apic, unsigned int reg);
+/* Note MK_ESR_* @bit and raise the error interrupt. Any context. */
+void mk_lapic_error(struct mk_lapic *apic, u32 bit);
+
+#endif

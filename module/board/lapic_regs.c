@@ -1,0 +1,498 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What software sees of a local APIC: its registers, by MMIO and as MSRs, its
+ * timer, and its state as userspace saves it.
+ *
+ * Source: SDM vol. 3A, "Advanced Programmable Interrupt Controller", sections
+ * "Local Vector Table", "APIC Timer" and "Extended XAPIC (x2APIC)". The timer
+ * counts at 1 GHz before its divider.
+ *
+ * Knows: lapic.c, the guest's TSC and CPUID. Read next: board.c.
+ */
+#include <linux/bitops.h>
+#include <linux/math64.h>
+#include <linux/slab.h>
+#include <asm/cpufeatures.h>
+
+#include "board/board.h"
+#include "board/lapic.h"
+
+#define LAPIC_VERSION	0x50014		/* integrated, six local vectors */
+#define LVT_TIMER_MODES	(APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE)
+
+/*
+ * The timer. Its divider is a shift, since a count lasts 1 ns.
+ */
+
+static unsigned int divide_shift(const struct mk_lapic *apic)
+{
+	u32 tdcr = mk_lapic_get(apic, APIC_TDCR);
+
+	return ((tdcr & 3) + (tdcr >> 1 & 4) + 1) & 7;
+}
+
+static enum hrtimer_restart timer_fired(struct hrtimer *timer)
+{
+	struct mk_lapic *apic = container_of(timer, struct mk_lapic, timer);
+
+	mk_lapic_fire(apic, APIC_LVTT);
+	if (!(mk_lapic_get(apic, APIC_LVTT) & APIC_LVT_TIMER_PERIODIC))
+		return HRTIMER_NORESTART;
+	hrtimer_forward_now(timer, max_t(u64, apic->period, MK_MIN_PERIOD_NS));
+	return HRTIMER_RESTART;
+}
+
+static bool deadline_mode(const struct mk_lapic *apic)
+{
+	return (mk_lapic_get(apic, APIC_LVTT) & LVT_TIMER_MODES) == APIC_LVT_TIMER_TSCDEADLINE;
+}
+
+static void timer_stop(struct mk_lapic *apic)
+{
+	hrtimer_cancel(&apic->timer);
+	apic->period = 0;
+	apic->deadline = 0;
+}
+
+/* Begin with @left counts to go, of as many as the initial count says. */
+static void timer_start(struct mk_lapic *apic, u32 left)
+{
+	unsigned int shift = divide_shift(apic);
+
+	hrtimer_cancel(&apic->timer);
+	apic->period = (u64)mk_lapic_get(apic, APIC_TMICT) << shift;
+	if (apic->period)
+		hrtimer_start(&apic->timer, (u64)left << shift, HRTIMER_MODE_REL_HARD);
+}
+
+static u32 current_count(const struct mk_lapic *apic)
+{
+	s64 left;
+
+	if (!apic->period)
+		return 0;
+	left = hrtimer_get_remaining(&apic->timer);
+	/* Late: the next period has begun, though the host's timer has not said so yet. */
+	if (left < 0 && (mk_lapic_get(apic, APIC_LVTT) & APIC_LVT_TIMER_PERIODIC))
+		left += apic->period;
+	return left > 0 ? left >> divide_shift(apic) : 0;
+}
+
+static void set_deadline(struct mk_lapic *apic, u64 deadline)
+{
+	struct mk_vcpu *v = apic->v;
+	u32 khz = v->vm->tsc_khz;
+	u64 now;
+
+	if (!deadline_mode(apic))
+		return;
+	apic->deadline = deadline;
+	if (!deadline) {
+		hrtimer_cancel(&apic->timer);
+		return;
+	}
+	now = mk_guest_tsc(v);
+	if (deadline <= now) {
+		hrtimer_cancel(&apic->timer);
+		mk_lapic_fire(apic, APIC_LVTT);
+		return;
+	}
+	/* The clamp, some 30 years, keeps the product within 64 bits. */
+	hrtimer_start(&apic->timer,
+		      mul_u64_u32_div(min(deadline - now, (u64)khz << 40), USEC_PER_SEC, khz),
+		      HRTIMER_MODE_REL_HARD);
+}
+
+static void set_lvtt(struct mk_lapic *apic, u32 val)
+{
+	bool was_deadline = deadline_mode(apic);
+	u32 mask = APIC_VECTOR_MASK | APIC_LVT_MASKED | APIC_LVT_TIMER_PERIODIC;
+
+	if (mk_guest_has(apic->v, 1, 0, CPUID_ECX, X86_FEATURE_TSC_DEADLINE_TIMER % 32))
+		mask |= APIC_LVT_TIMER_TSCDEADLINE;
+	mk_lapic_put(apic, APIC_LVTT, val & mask);
+	if (deadline_mode(apic) != was_deadline) {
+		timer_stop(apic);
+		mk_lapic_put(apic, APIC_TMICT, 0);
+	}
+}
+
+static void set_tdcr(struct mk_lapic *apic, u32 val)
+{
+	u32 left = current_count(apic);
+
+	mk_lapic_put(apic, APIC_TDCR, val & 0xb);
+	if (left && !deadline_mode(apic))
+		timer_start(apic, left);
+}
+
+/*
+ * Registers.
+ */
+
+static void set_spiv(struct mk_lapic *apic, u32 val)
+{
+	static const u16 lvts[] = { APIC_LVTT, APIC_LVTTHMR, APIC_LVTPC,
+				    APIC_LVT0, APIC_LVT1, APIC_LVTERR };
+	int i;
+
+	mk_lapic_put(apic, APIC_SPIV, val & 0x3ff);
+	if (!(val & APIC_SPIV_APIC_ENABLED))
+		for (i = 0; i < ARRAY_SIZE(lvts); i++)
+			mk_lapic_put(apic, lvts[i], mk_lapic_get(apic, lvts[i]) | APIC_LVT_MASKED);
+	mk_lapic_recheck(apic);
+}
+
+static void send_ipi(struct mk_lapic *apic, u32 icr, u32 dest)
+{
+	struct mk_apic_msg msg = {
+		.dest = dest,
+		.vector = icr & APIC_VECTOR_MASK,
+		.mode = GET_APIC_DELIVERY_MODE(icr),
+		.logical = icr & APIC_DEST_LOGICAL,
+		.shorthand = icr >> 18 & 3,
+	};
+
+	if (msg.mode <= MK_DM_LOWEST && msg.vector < 16)
+		mk_lapic_error(apic, MK_ESR_SEND_VECTOR);
+	else
+		mk_lapic_deliver(apic->v->vm, apic, &msg);
+}
+
+/* Which registers there are, a bit for each 16 bytes. */
+#define R(reg)		BIT_ULL((reg) >> 4)
+#define R8(reg)		(0xffull << ((reg) >> 4))
+#define X2APIC_RW	(R(APIC_TASKPRI) | R(APIC_SPIV) | R(APIC_ESR) | R(APIC_LVTT) |	\
+			 R(APIC_LVTTHMR) | R(APIC_LVTPC) | R(APIC_LVT0) | R(APIC_LVT1) | \
+			 R(APIC_LVTERR) | R(APIC_TMICT) | R(APIC_TDCR) | R(APIC_ICR))
+#define X2APIC_READ	(X2APIC_RW | R(APIC_ID) | R(APIC_LVR) | R(APIC_PROCPRI) |	\
+			 R(APIC_LDR) | R8(APIC_ISR) | R8(APIC_TMR) | R8(APIC_IRR) |	\
+			 R(APIC_TMCCT))
+#define X2APIC_WRITE	(X2APIC_RW | R(APIC_EOI) | R(APIC_SELF_IPI))
+#define XAPIC_READ	(X2APIC_READ | R(APIC_ARBPRI) | R(APIC_DFR) | R(APIC_ICR2))
+#define XAPIC_WRITE	(X2APIC_RW | R(APIC_EOI) | R(APIC_LDR) | R(APIC_DFR) | R(APIC_ICR2))
+
+static u32 read_reg(const struct mk_lapic *apic, unsigned int reg)
+{
+	return likely(reg != APIC_TMCCT) ? mk_lapic_get(apic, reg) : current_count(apic);
+}
+
+/* A write to a register that can be written. */
+static void write_reg(struct mk_lapic *apic, unsigned int reg, u32 val)
+{
+	u32 dest;
+
+	switch (reg) {
+	case APIC_EOI:
+		mk_lapic_eoi(apic);
+		return;
+	case APIC_TASKPRI:
+		mk_lapic_set_tpr(apic, val);
+		return;
+	case APIC_LDR:
+		mk_lapic_put(apic, reg, val & APIC_LDR_MASK);
+		return;
+	case APIC_DFR:
+		mk_lapic_put(apic, reg, val | ~0xf0000000);
+		return;
+	case APIC_SPIV:
+		set_spiv(apic, val);
+		return;
+	case APIC_ESR:
+		mk_lapic_put(apic, reg, atomic_xchg(&apic->errors, 0));
+		return;
+	case APIC_ICR:
+		mk_lapic_put(apic, reg, val & ~APIC_ICR_BUSY);
+		dest = mk_lapic_get(apic, APIC_ICR2) >> 24;
+		send_ipi(apic, val, dest == MK_DEST_ALL_8 ? MK_DEST_ALL : dest);
+		return;
+	case APIC_ICR2:
+		mk_lapic_put(apic, reg, val & 0xff000000);
+		return;
+	case APIC_TMICT:
+		if (!deadline_mode(apic)) {
+			mk_lapic_put(apic, reg, val);
+			timer_start(apic, val);
+		}
+		return;
+	case APIC_TDCR:
+		set_tdcr(apic, val);
+		return;
+	}
+
+	/* What is left are local vectors, which a disabled APIC keeps masked. */
+	if (!(mk_lapic_get(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED))
+		val |= APIC_LVT_MASKED;
+	switch (reg) {
+	case APIC_LVTT:
+		set_lvtt(apic, val);
+		break;
+	case APIC_LVTTHMR:
+	case APIC_LVTPC:
+		mk_lapic_put(apic, reg,
+			     val & (APIC_VECTOR_MASK | APIC_MODE_MASK | APIC_LVT_MASKED));
+		break;
+	case APIC_LVTERR:
+		mk_lapic_put(apic, reg, val & (APIC_VECTOR_MASK | APIC_LVT_MASKED));
+		break;
+	default:
+		mk_lapic_put(apic, reg,
+			     val & (APIC_VECTOR_MASK | APIC_MODE_MASK | APIC_LVT_MASKED |
+				    APIC_INPUT_POLARITY | APIC_LVT_LEVEL_TRIGGER));
+		/* The PIC may have been waiting for this LINT0. */
+		mk_request(apic->v, MK_REQ_EVENT);
+	}
+}
+
+bool mk_lapic_mmio(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write)
+{
+	struct mk_lapic *apic = v->apic;
+	unsigned int offset = gpa & ~PAGE_MASK, reg = offset & 0x3f0;
+	u32 val;
+
+	if ((gpa ^ apic->base) & MSR_IA32_APICBASE_BASE)
+		return false;
+	if (unlikely(!mk_lapic_hw_enabled(apic) || mk_lapic_x2apic(apic))) {
+		if (!write)
+			memset(data, 0xff, len);
+		return true;
+	}
+
+	if (write) {
+		/* Registers are written whole: anything else is undefined, and does nothing. */
+		if (len != 4 || offset & 0xf)
+			return true;
+		memcpy(&val, data, sizeof(val));
+		if (offset == reg && (XAPIC_WRITE & R(reg)))
+			write_reg(apic, reg, val);
+		else if (offset != reg || !(XAPIC_READ & R(reg)))
+			mk_lapic_error(apic, MK_ESR_REGISTER);
+		return true;
+	}
+	memset(data, 0, len);
+	if ((offset & 0xf) + len > 4)
+		return true;
+	if (offset > 0x3ff || !(XAPIC_READ & R(reg))) {
+		mk_lapic_error(apic, MK_ESR_REGISTER);
+		return true;
+	}
+	val = read_reg(apic, reg);
+	memcpy(data, (void *)&val + (offset & 3), len);
+	return true;
+}
+
+u64 mk_lapic_get_cr8(struct mk_vcpu *v)
+{
+	return mk_lapic_get(v->apic, APIC_TASKPRI) >> 4;
+}
+
+void mk_lapic_set_cr8(struct mk_vcpu *v, u64 cr8)
+{
+	mk_lapic_set_tpr(v->apic, cr8 << 4);
+}
+
+/* ID and, in x2APIC mode, logical ID follow from the vCPU's number. */
+static void identify(struct mk_lapic *apic)
+{
+	u32 id = apic->v->id;
+
+	mk_lapic_put(apic, APIC_LVR, LAPIC_VERSION);
+	mk_lapic_put(apic, APIC_ID, mk_lapic_x2apic(apic) ? id : id << 24);
+	if (mk_lapic_x2apic(apic))
+		mk_lapic_put(apic, APIC_LDR, (id >> 4) << 16 | BIT(id & 15));
+}
+
+/* SDM vol. 3A, "x2APIC State Transitions" */
+static int set_base(struct mk_lapic *apic, u64 val, bool host)
+{
+	struct mk_vcpu *v = apic->v;
+	u64 old = apic->base, modes = MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE;
+	u64 allowed = MSR_IA32_APICBASE_BSP | MSR_IA32_APICBASE_ENABLE |
+		      GENMASK_ULL(v->maxphyaddr - 1, PAGE_SHIFT);
+
+	if (mk_guest_has(v, 1, 0, CPUID_ECX, X86_FEATURE_X2APIC % 32))
+		allowed |= X2APIC_ENABLE;
+	if ((val & ~allowed) || (val & modes) == X2APIC_ENABLE)
+		return -EINVAL;
+	/* Into x2APIC mode only from xAPIC mode, and out of it only by disabling. */
+	if (!host && (((old & modes) == modes && (val & modes) == MSR_IA32_APICBASE_ENABLE) ||
+		      (!(old & modes) && (val & modes) == modes)))
+		return -EINVAL;
+
+	WRITE_ONCE(apic->base, val);
+	if ((old ^ val) & modes) {
+		identify(apic);
+		mk_cpuid_refresh(v);
+		mk_request(v, MK_REQ_EVENT);
+	}
+	return 0;
+}
+
+static int x2apic_read(const struct mk_lapic *apic, unsigned int reg, u64 *val)
+{
+	if (!mk_lapic_x2apic(apic) || reg > 0x3f0 || !(X2APIC_READ & R(reg)))
+		return -EINVAL;
+	*val = read_reg(apic, reg);
+	if (reg == APIC_ICR)
+		*val |= (u64)mk_lapic_get(apic, APIC_ICR2) << 32;
+	return 0;
+}
+
+static int x2apic_write(struct mk_lapic *apic, unsigned int reg, u64 val)
+{
+	if (!mk_lapic_x2apic(apic) || reg > 0x3f0 || !(X2APIC_WRITE & R(reg)))
+		return -EINVAL;
+
+	/* Reserved bits fault where xAPIC mode ignores them. */
+	switch (reg) {
+	case APIC_ICR:
+		if ((u32)val & (GENMASK(31, 20) | GENMASK(17, 16) | BIT(13)))
+			return -EINVAL;
+		mk_lapic_put(apic, APIC_ICR, val & ~(u64)APIC_ICR_BUSY);
+		mk_lapic_put(apic, APIC_ICR2, val >> 32);
+		send_ipi(apic, val, val >> 32);
+		return 0;
+	case APIC_SELF_IPI:
+		if (val > APIC_VECTOR_MASK)
+			return -EINVAL;
+		send_ipi(apic, APIC_DEST_SELF | val, 0);
+		return 0;
+	case APIC_EOI:
+	case APIC_ESR:
+		if (val)
+			return -EINVAL;
+		break;
+	case APIC_TASKPRI:
+		if (val > 0xff)
+			return -EINVAL;
+		break;
+	}
+	if (val >> 32)
+		return -EINVAL;
+	write_reg(apic, reg, val);
+	return 0;
+}
+
+int mk_lapic_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
+{
+	struct mk_lapic *apic = v->apic;
+
+	switch (msr) {
+	case MSR_IA32_APICBASE:
+		*val = apic->base;
+		return 0;
+	case MSR_IA32_TSC_DEADLINE:
+		/* It reads as zero once it has passed. */
+		*val = deadline_mode(apic) && hrtimer_active(&apic->timer) ? apic->deadline : 0;
+		return 0;
+	case APIC_BASE_MSR ... APIC_BASE_MSR + 0xff:
+		return x2apic_read(apic, (msr - APIC_BASE_MSR) << 4, val);
+	}
+	return -ENOENT;
+}
+
+int mk_lapic_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
+{
+	struct mk_lapic *apic = v->apic;
+
+	switch (msr) {
+	case MSR_IA32_APICBASE:
+		return set_base(apic, val, host);
+	case MSR_IA32_TSC_DEADLINE:
+		set_deadline(apic, val);
+		return 0;
+	case APIC_BASE_MSR ... APIC_BASE_MSR + 0xff:
+		return x2apic_write(apic, (msr - APIC_BASE_MSR) << 4, val);
+	}
+	return -ENOENT;
+}
+
+/*
+ * State as a whole.
+ */
+
+int mk_lapic_get_state(struct mk_vcpu *v, struct kvm_lapic_state *state)
+{
+	struct mk_lapic *apic = v->apic;
+	u32 *id = (u32 *)(state->regs + APIC_ID);
+
+	if (!apic)
+		return -EINVAL;
+	memcpy(state->regs, apic->regs, sizeof(state->regs));
+	*(u32 *)(state->regs + APIC_TMCCT) = current_count(apic);
+	/* The ABI has the ID where xAPIC mode has it. */
+	if (mk_lapic_x2apic(apic))
+		*id = *id << 24;
+	return 0;
+}
+
+int mk_lapic_set_state(struct mk_vcpu *v, const struct kvm_lapic_state *state)
+{
+	struct mk_lapic *apic = v->apic;
+	u32 left;
+
+	if (!apic)
+		return -EINVAL;
+	timer_stop(apic);
+	memcpy(apic->regs, state->regs, sizeof(state->regs));
+	left = mk_lapic_get(apic, APIC_TMCCT);
+	mk_lapic_put(apic, APIC_TMCCT, 0);
+	mk_lapic_put(apic, APIC_TASKPRI, mk_lapic_get(apic, APIC_TASKPRI) & 0xff);
+	identify(apic);
+	mk_lapic_summarize(apic);
+
+	if (!left && (mk_lapic_get(apic, APIC_LVTT) & APIC_LVT_TIMER_PERIODIC))
+		left = mk_lapic_get(apic, APIC_TMICT);
+	if (left && !deadline_mode(apic))
+		timer_start(apic, min(left, mk_lapic_get(apic, APIC_TMICT)));
+	return 0;
+}
+
+void mk_lapic_reset(struct mk_vcpu *v, bool init)
+{
+	struct mk_lapic *apic = v->apic;
+
+	timer_stop(apic);
+	if (!init)
+		apic->base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
+			     (v->id ? 0 : MSR_IA32_APICBASE_BSP);
+	memset(apic->regs, 0, sizeof(struct kvm_lapic_state));
+	apic->irr_words = 0;
+	atomic_set(&apic->errors, 0);
+	identify(apic);
+	mk_lapic_put(apic, APIC_DFR, APIC_DFR_FLAT);
+	set_spiv(apic, 0xff);
+	/* The firmware that would let the PIC through to the boot CPU is often missing. */
+	if (!v->id)
+		mk_lapic_put(apic, APIC_LVT0, MK_DM_EXTINT << 8);
+	mk_lapic_summarize(apic);
+}
+
+int mk_lapic_init(struct mk_vcpu *v)
+{
+	struct mk_lapic *apic = kzalloc(sizeof(*apic), GFP_KERNEL_ACCOUNT);
+
+	if (!apic)
+		return -ENOMEM;
+	apic->regs = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!apic->regs) {
+		kfree(apic);
+		return -ENOMEM;
+	}
+	apic->v = v;
+	apic->chip = v->vm->irqchip;
+	hrtimer_init(&apic->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
+	apic->timer.function = timer_fired;
+	v->apic = apic;
+	return 0;
+}
+
+void mk_lapic_free(struct mk_vcpu *v)
+{
+	struct mk_lapic *apic = v->apic;
+
+	hrtimer_cancel(&apic->timer);
+	free_page((unsigned long)apic->regs);
+	kfree(apic);
+	v->apic = NULL;
+}
