@@ -61,6 +61,9 @@ SYM_FUNC_START(svm_enter)
 	SWITCH_SPEC_CTRL SVM_ENTRY_SPEC_CTRL(%rsi), PER_CPU_VAR(x86_spec_ctrl_current)
 .Lguest_spec_done:
 
+	/* Zen 1's divider would tell the guest what the host divided last. */
+	ALTERNATIVE "", __stringify(xor %edx, %edx; mov $1, %eax; div %eax), X86_BUG_DIV0
+
 	mov	SVM_ENTRY_GUEST_PA(%rsi), %rax
 	vmload	%rax
 

@@ -27,6 +27,14 @@
 #define CR_EXIT_IS_MOV	BIT_ULL(63)
 #define DR7_ENABLED	0xffull
 
+/*
+ * Groups that go both ways with each run: a load and a store each, and nearly
+ * every exit asks for them. (Nothing here reads PDPTEs.)
+ */
+#define MOVED_ALWAYS	(MK_G_RSP | MK_G_RIP | MK_G_RFLAGS | MK_G_PDPTE)
+/* Valid after a run. EFER changes by an exit alone. */
+#define VALID_ALWAYS	(MOVED_ALWAYS | MK_G_EFER | MK_G_SHADOW)
+
 static void inject(struct svm_vcpu *s, const struct mk_event *ev)
 {
 	static const u32 types[] = {
@@ -122,7 +130,6 @@ static noinstr bool enter(struct mk_cpu *cpu, struct svm_vcpu *s)
 	bool entered;
 
 	guest_state_enter_irqoff();
-	amd_clear_divider();
 	entered = svm_enter(cpu->gpr, &s->entry);
 	guest_state_exit_irqoff();
 	return entered;
@@ -284,8 +291,12 @@ void svm_run(struct mk_cpu *cpu, struct mk_exit *x)
 	struct vmcb_save_area *a = &vmcb->save;
 	bool window = false;
 
-	if (likely(cpu->dirty))
+	a->rip = cpu->rip;
+	a->rsp = cpu->gpr[MK_RSP];
+	a->rflags = cpu->rflags;
+	if (unlikely(cpu->dirty & ~MOVED_ALWAYS))
 		svm_flush(cpu);
+	cpu->dirty = 0;
 	if (unlikely(cpu->flush)) {
 		cpu->flush = 0;
 		svm_flush_tlb(s);
@@ -346,8 +357,9 @@ again:
 	cpu->rip = a->rip;
 	cpu->rflags = a->rflags;
 	cpu->cr2 = a->cr2;
-	/* These cost a load each, and nearly every exit asks for them. */
-	cpu->valid = MK_G_RSP | MK_G_RIP | MK_G_RFLAGS;
+	cpu->shadow = (c->int_state & SVM_INTERRUPT_SHADOW_MASK ? MK_SHADOW_STI : 0) |
+		      (s->nmi_blocked ? MK_SHADOW_NMI : 0);
+	cpu->valid = VALID_ALWAYS;
 	if (unlikely(c->exit_int_info & SVM_EXITINTINFO_VALID))
 		take_vectoring(cpu, c);
 	translate(vmcb, x);

@@ -79,12 +79,6 @@ void svm_need(struct mk_cpu *cpu, u32 groups)
 	const struct svm_vcpu *s = svm_of(cpu);
 	const struct vmcb_save_area *a = &s->vmcb->save;
 
-	if (groups & MK_G_RSP)
-		cpu->gpr[MK_RSP] = a->rsp;
-	if (groups & MK_G_RIP)
-		cpu->rip = a->rip;
-	if (groups & MK_G_RFLAGS)
-		cpu->rflags = a->rflags;
 	if (groups & MK_G_SEGS)
 		need_segs(cpu, a, groups);
 	if (groups & MK_G_TABLES) {
@@ -96,8 +90,6 @@ void svm_need(struct mk_cpu *cpu, u32 groups)
 		cpu->cr0 = (cpu->cr0 & CR0_CACHE) | (a->cr0 & ~(u64)CR0_CACHE);
 	if (groups & MK_G_CR3)
 		cpu->cr3 = a->cr3;
-	if (groups & MK_G_EFER)
-		cpu->efer = a->efer & ~(u64)EFER_SVME;
 	if (groups & MK_G_SYSENTER) {
 		cpu->sysenter_cs = a->sysenter_cs;
 		cpu->sysenter_esp = a->sysenter_esp;
@@ -116,10 +108,6 @@ void svm_need(struct mk_cpu *cpu, u32 groups)
 	}
 	if (groups & MK_G_PAT)
 		cpu->pat = a->g_pat;
-	if (groups & MK_G_SHADOW)
-		cpu->shadow = (s->vmcb->control.int_state & SVM_INTERRUPT_SHADOW_MASK ?
-			       MK_SHADOW_STI : 0) |
-			      (s->nmi_blocked ? MK_SHADOW_NMI : 0);
 	if (groups & MK_G_DEBUGCTL)
 		cpu->debugctl = a->dbgctl;
 }
@@ -156,23 +144,12 @@ void svm_flush(struct mk_cpu *cpu)
 	u32 dirty = cpu->dirty;
 	u32 spoilt = 0;
 
-	cpu->dirty = 0;
-	if (dirty & MK_G_RSP)
-		a->rsp = cpu->gpr[MK_RSP];
-	if (dirty & MK_G_RIP)
-		a->rip = cpu->rip;
-	if (dirty & MK_G_RFLAGS)
-		a->rflags = cpu->rflags;
 	if (dirty & MK_G_SHADOW) {
 		c->int_state = cpu->shadow & (MK_SHADOW_STI | MK_SHADOW_MOVSS) ?
 			       SVM_INTERRUPT_SHADOW_MASK : 0;
 		if (!(cpu->shadow & MK_SHADOW_NMI) != !s->nmi_blocked)
 			svm_block_nmi(s, cpu->shadow & MK_SHADOW_NMI);
 	}
-	/* An exit that moves RIP on ends here. */
-	if (likely(!(dirty & ~(MK_G_RSP | MK_G_RIP | MK_G_RFLAGS | MK_G_SHADOW))))
-		return;
-
 	if (dirty & MK_G_SEGS) {
 		mk_cpu_need(cpu, MK_G_SEGS);
 		flush_segs(cpu, a);
