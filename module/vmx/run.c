@@ -221,12 +221,13 @@ static void prepare(struct mk_cpu *cpu, struct vmx_vcpu *v)
 /* How an exit reason is to be read. */
 #define LEN	BIT(0)	/* an instruction caused it, and its length is known */
 #define VEC	BIT(1)	/* it may have cut short the delivery of an event */
+#define MORE	BIT(2)	/* there is more to read about it */
 
 static const struct {
 	u8 kind;
 	u8 flags;
 } reasons[] = {
-	[EXIT_REASON_EXCEPTION_NMI]	= { MK_EXIT_EXCEPTION, VEC },
+	[EXIT_REASON_EXCEPTION_NMI]	= { MK_EXIT_EXCEPTION, VEC | MORE },
 	[EXIT_REASON_EXTERNAL_INTERRUPT] = { MK_EXIT_INTR },
 	[EXIT_REASON_TRIPLE_FAULT]	= { MK_EXIT_TRIPLE_FAULT },
 	[EXIT_REASON_INIT_SIGNAL]	= { MK_EXIT_INIT },
@@ -234,7 +235,7 @@ static const struct {
 	[6]				= { MK_EXIT_SMI },	/* any other SMI */
 	[EXIT_REASON_INTERRUPT_WINDOW]	= { MK_EXIT_IRQ_WINDOW },
 	[EXIT_REASON_NMI_WINDOW]	= { MK_EXIT_NMI_WINDOW },
-	[EXIT_REASON_TASK_SWITCH]	= { MK_EXIT_TASK_SWITCH, LEN | VEC },
+	[EXIT_REASON_TASK_SWITCH]	= { MK_EXIT_TASK_SWITCH, LEN | VEC | MORE },
 	[EXIT_REASON_CPUID]		= { MK_EXIT_CPUID, LEN },
 	[11]				= { MK_EXIT_UNDEFINED, LEN },	/* GETSEC */
 	[EXIT_REASON_HLT]		= { MK_EXIT_HLT, LEN },
@@ -250,15 +251,15 @@ static const struct {
 	[EXIT_REASON_VMWRITE]		= { MK_EXIT_UNDEFINED, LEN },
 	[EXIT_REASON_VMOFF]		= { MK_EXIT_UNDEFINED, LEN },
 	[EXIT_REASON_VMON]		= { MK_EXIT_UNDEFINED, LEN },
-	[EXIT_REASON_CR_ACCESS]		= { MK_EXIT_CR, LEN },
-	[EXIT_REASON_DR_ACCESS]		= { MK_EXIT_DR, LEN },
-	[EXIT_REASON_IO_INSTRUCTION]	= { MK_EXIT_IO, LEN },
+	[EXIT_REASON_CR_ACCESS]		= { MK_EXIT_CR, LEN | MORE },
+	[EXIT_REASON_DR_ACCESS]		= { MK_EXIT_DR, LEN | MORE },
+	[EXIT_REASON_IO_INSTRUCTION]	= { MK_EXIT_IO, LEN | MORE },
 	[EXIT_REASON_MSR_READ]		= { MK_EXIT_RDMSR, LEN },
 	[EXIT_REASON_MSR_WRITE]		= { MK_EXIT_WRMSR, LEN },
 	[EXIT_REASON_MWAIT_INSTRUCTION]	= { MK_EXIT_MWAIT, LEN },
 	[EXIT_REASON_MONITOR_INSTRUCTION] = { MK_EXIT_MONITOR, LEN },
-	[EXIT_REASON_EPT_VIOLATION]	= { MK_EXIT_TDP_FAULT, VEC },
-	[EXIT_REASON_EPT_MISCONFIG]	= { MK_EXIT_TDP_MISCONFIG, VEC },
+	[EXIT_REASON_EPT_VIOLATION]	= { MK_EXIT_TDP_FAULT, VEC | MORE },
+	[EXIT_REASON_EPT_MISCONFIG]	= { MK_EXIT_TDP_MISCONFIG, VEC | MORE },
 	[EXIT_REASON_INVEPT]		= { MK_EXIT_UNDEFINED, LEN },
 	[EXIT_REASON_INVVPID]		= { MK_EXIT_UNDEFINED, LEN },
 	[EXIT_REASON_WBINVD]		= { MK_EXIT_WBINVD, LEN },
@@ -320,7 +321,8 @@ static void reblock_nmi(u32 info, bool vectoring)
 		change_interruptibility(0, GUEST_INTR_STATE_NMI);
 }
 
-static void host_machine_check(void)
+/* Out of line: its pt_regs would burden the stack of every exit. */
+static noinline void host_machine_check(void)
 {
 #ifdef CONFIG_X86_MCE
 	/* As from user mode: the guest was hit, and the host's kernel can go on. */
@@ -445,6 +447,8 @@ static void read_exit(struct mk_cpu *cpu, struct mk_exit *x)
 		x->len = vmread(VM_EXIT_INSTRUCTION_LEN);
 	if (flags & VEC)
 		vectoring = take_vectoring(cpu);
+	if (!(flags & MORE))
+		return;
 
 	switch (x->kind) {
 	case MK_EXIT_EXCEPTION:
