@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What native.c cannot ask of the CPU it runs on: segments and modes, faults,
+ * ports, vector moves, and that an instruction which has to wait or fails
+ * leaves no trace and can start again.
+ */
+#include <asm/processor-flags.h>
+#include <asm/trap_pf.h>
+#include <asm/trapnr.h>
+#include <string.h>
+
+#include "logic/exec.h"
+#include "tap.h"
+
+#define NR(a) (sizeof(a) / sizeof(*(a)))
+#define RAM	0x4000
+#define DEVICE	0x10000		/* linear: what is read or written here waits for "userspace" */
+#define ABSENT	0x20000		/* linear: #PF */
+
+#define AR_DATA	(MK_AR_P | MK_AR_S | MK_TYPE_WRITE | 1)
+#define AR_CODE	(MK_AR_P | MK_AR_S | MK_TYPE_CODE | MK_TYPE_WRITE | 1)
+
+static struct {
+	u8 ram[RAM];
+	struct note {
+		u64 gva;
+		u8 size;
+		bool write, done;
+		u8 data[16];
+	} notes[8];
+	unsigned int nr, next;	/* notes; how many this start has used */
+	u8 vec[16][16];
+	u8 port_data[64];
+	unsigned int port, port_size, port_count, port_calls;
+	bool port_waits;	/* the next port access must wait once */
+	bool raced;		/* atomic writes find memory changed */
+	u32 access;		/* of the last memory access */
+} w;
+
+static int device(u64 gva, void *buf, unsigned int size, bool write)
+{
+	struct note *n = &w.notes[w.next++];
+
+	if (w.next > w.nr) {
+		*n = (struct note){ .gva = gva, .size = size, .write = write };
+		if (write)
+			memcpy(n->data, buf, size);
+		w.nr++;
+	}
+	if (n->gva != gva || n->size != size || n->write != write)
+		return MK_EXEC_UNSUPPORTED;
+	if (!n->done)
+		return MK_EXEC_USER;
+	if (!write)
+		memcpy(buf, n->data, size);
+	return MK_EXEC_OK;
+}
+
+static int page_fault(struct mk_exec *x, u64 gva, u32 access)
+{
+	x->fault = (struct mk_exec_fault){
+		.vector = X86_TRAP_PF, .has_error = true, .cr2 = gva,
+		.error = access & MK_ACC_WRITE ? X86_PF_WRITE : 0,
+	};
+	return MK_EXEC_FAULT;
+}
+
+static int test_read(struct mk_exec *x, u64 gva, void *buf, unsigned int size, u32 access)
+{
+	w.access = access;
+	if (gva >= ABSENT)
+		return page_fault(x, gva, access);
+	if (gva >= DEVICE)
+		return device(gva, buf, size, false);
+	if (gva > RAM - size)
+		return MK_EXEC_UNSUPPORTED;
+	memcpy(buf, w.ram + gva, size);
+	return MK_EXEC_OK;
+}
+
+static int test_write(struct mk_exec *x, u64 gva, const void *buf, unsigned int size,
+		      const void *old, u32 access)
+{
+	w.access = access;
+	if (gva >= ABSENT)
+		return page_fault(x, gva, access);
+	if (gva >= DEVICE)
+		return device(gva, (void *)buf, size, true);
+	if (gva > RAM - size)
+		return MK_EXEC_UNSUPPORTED;
+	if (old && w.raced)
+		return MK_EXEC_RETRY;
+	memcpy(w.ram + gva, buf, size);
+	return MK_EXEC_OK;
+}
+
+static int port_access(u16 port, unsigned int size, unsigned int count)
+{
+	w.port = port;
+	w.port_size = size;
+	w.port_count = count;
+	w.port_calls++;
+	if (!w.port_waits)
+		return MK_EXEC_OK;
+	w.port_waits = false;
+	return MK_EXEC_USER;
+}
+
+static int test_in(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsigned int count)
+{
+	int ret = port_access(port, size, count);
+
+	(void)x;
+	if (!ret)
+		memcpy(buf, w.port_data, size * count);
+	return ret;
+}
+
+static int test_out(struct mk_exec *x, u16 port, const void *buf, unsigned int size,
+		    unsigned int count)
+{
+	(void)x;
+	memcpy(w.port_data, buf, size * count);
+	return port_access(port, size, count);
+}
+
+static void test_get_vec(struct mk_exec *x, unsigned int nr, u64 val[2])
+{
+	(void)x;
+	memcpy(val, w.vec[nr], 16);
+}
+
+static void test_set_vec(struct mk_exec *x, unsigned int nr, const u64 val[2])
+{
+	(void)x;
+	memcpy(w.vec[nr], val, 16);
+}
+
+static const struct mk_exec_ops ops = {
+	.read = test_read, .write = test_write, .in = test_in, .out = test_out,
+	.get_vec = test_get_vec, .set_vec = test_set_vec,
+};
+
+static u64 gpr[MK_NR_GPR];
+static struct mk_seg seg[MK_NR_SEG];
+static u8 bounce[64];
+
+static void setup(struct mk_exec *x, enum mk_cpu_mode mode, const u8 *bytes, unsigned int n)
+{
+	unsigned int i;
+
+	memset(&w, 0, sizeof(w));
+	memset(gpr, 0, sizeof(gpr));
+	for (i = 0; i < MK_NR_SEG; i++)
+		seg[i] = (struct mk_seg){
+			.limit = mode == MK_MODE_16 ? 0xffff : ~0u,
+			.ar = (i == MK_CS ? AR_CODE : AR_DATA) |
+			      (mode == MK_MODE_32 ? MK_AR_DB : 0),
+		};
+	*x = (struct mk_exec){
+		.cpu = { .gpr = gpr, .seg = seg, .rip = 0x100, .rflags = X86_EFLAGS_FIXED,
+			 .mode = mode },
+		.ops = &ops, .bounce = bounce, .bounce_size = sizeof(bounce),
+	};
+	if (mk_insn_decode(&x->insn, bytes, n, mode) != MK_INSN_OK)
+		ok(false, "exec: a test's own instruction is not decoded");
+}
+
+/* mk_exec() as its caller uses it: what waits is answered, and it starts again. */
+static int run(struct mk_exec *x, unsigned int *waits)
+{
+	for (*waits = 0;; (*waits)++) {
+		int status;
+
+		w.next = 0;
+		status = mk_exec(x);
+		if (status != MK_EXEC_USER)
+			return status;
+		if (w.nr)
+			w.notes[w.nr - 1].done = true;
+	}
+}
+
+#define SETUP(mode, ...)						\
+	do {								\
+		static const u8 insn_bytes[] = { __VA_ARGS__ };		\
+		setup(&x, mode, insn_bytes, sizeof(insn_bytes));	\
+	} while (0)
+
+static u64 ram64(u64 at)
+{
+	u64 v;
+
+	memcpy(&v, w.ram + at, 8);
+	return v;
+}
+
+static void segments(void)
+{
+	struct mk_exec x;
+
+	SETUP(MK_MODE_16, 0x8b, 0x02);				/* mov ax,[bp+si] */
+	gpr[MK_RBP] = 0xfff0;
+	gpr[MK_RSI] = 0x20;
+	seg[MK_SS].base = 0x1000;
+	w.ram[0x1010] = 0x34;
+	ok(mk_exec(&x) == MK_EXEC_OK && gpr[MK_RAX] == 0x34,
+	   "exec: 16-bit address wraps, BP means SS");
+
+	SETUP(MK_MODE_16, 0x8b, 0x07);				/* mov ax,[bx] */
+	gpr[MK_RBX] = 0xffff;
+	ok(mk_exec(&x) == MK_EXEC_FAULT && x.fault.vector == X86_TRAP_GP && x.fault.has_error &&
+	   !x.fault.error && x.cpu.rip == 0x100, "exec: a word across the limit is #GP(0)");
+
+	SETUP(MK_MODE_16, 0x8b, 0x46, 0x00);			/* mov ax,[bp] */
+	gpr[MK_RBP] = 0xffff;
+	ok(mk_exec(&x) == MK_EXEC_FAULT && x.fault.vector == X86_TRAP_SS,
+	   "exec: the same in SS is #SS(0)");
+
+	SETUP(MK_MODE_32, 0x89, 0x03);				/* mov [ebx],eax */
+	seg[MK_DS].ar &= ~MK_TYPE_WRITE;
+	ok(mk_exec(&x) == MK_EXEC_FAULT && x.fault.vector == X86_TRAP_GP,
+	   "exec: a read-only segment refuses writes");
+
+	SETUP(MK_MODE_32, 0x2e, 0x8b, 0x03);			/* mov eax,cs:[ebx] */
+	ok(mk_exec(&x) == MK_EXEC_OK, "exec: a readable code segment can be read");
+	seg[MK_CS].ar &= ~MK_TYPE_WRITE;
+	ok(mk_exec(&x) == MK_EXEC_FAULT, "exec: one that is not readable cannot");
+	SETUP(MK_MODE_32, 0x2e, 0x89, 0x03);			/* mov cs:[ebx],eax */
+	ok(mk_exec(&x) == MK_EXEC_FAULT, "exec: a code segment cannot be written");
+
+	SETUP(MK_MODE_32, 0x8b, 0x03);
+	seg[MK_DS].ar |= MK_TYPE_DOWN;
+	seg[MK_DS].limit = 0xfff;
+	gpr[MK_RBX] = 0xfff;
+	ok(mk_exec(&x) == MK_EXEC_FAULT, "exec: expand-down ends at its limit");
+	gpr[MK_RBX] = 0x1000;
+	ok(mk_exec(&x) == MK_EXEC_OK, "exec: and begins above it");
+
+	SETUP(MK_MODE_32, 0x8b, 0x03);
+	seg[MK_DS].ar |= MK_AR_UNUSABLE;
+	ok(mk_exec(&x) == MK_EXEC_FAULT, "exec: a null segment refuses");
+
+	SETUP(MK_MODE_32, 0x8b, 0x03);
+	seg[MK_DS].base = 0xffffff00;
+	gpr[MK_RBX] = 0x200;
+	w.ram[0x100] = 0x77;
+	ok(mk_exec(&x) == MK_EXEC_OK && gpr[MK_RAX] == 0x77, "exec: 32-bit linear addresses wrap");
+
+	SETUP(MK_MODE_64, 0x8b, 0x03);
+	seg[MK_DS].base = 0x1000;
+	seg[MK_DS].ar |= MK_AR_UNUSABLE;
+	gpr[MK_RBX] = 0x100;
+	w.ram[0x100] = 0x55;
+	ok(mk_exec(&x) == MK_EXEC_OK && gpr[MK_RAX] == 0x55, "exec: 64-bit mode ignores DS");
+	SETUP(MK_MODE_64, 0x65, 0x8b, 0x03);
+	seg[MK_GS].base = 0x1000;
+	w.ram[0x1000] = 0x66;
+	ok(mk_exec(&x) == MK_EXEC_OK && gpr[MK_RAX] == 0x66, "exec: but not GS");
+
+	SETUP(MK_MODE_64, 0x8b, 0x03);
+	gpr[MK_RBX] = 0x7ffffffffffd;
+	ok(mk_exec(&x) == MK_EXEC_FAULT && x.fault.vector == X86_TRAP_GP,
+	   "exec: the last byte must be canonical, too");
+	x.cpu.la57 = true;
+	ok(mk_exec(&x) == MK_EXEC_FAULT && x.fault.vector == X86_TRAP_PF,
+	   "exec: with 57 bits it is");
+
+	SETUP(MK_MODE_64, 0x67, 0x8b, 0x43, 0x10);		/* mov eax,[ebx+16] */
+	gpr[MK_RBX] = 0xfffffffff0;
+	w.ram[0] = 0x11;
+	ok(mk_exec(&x) == MK_EXEC_OK && gpr[MK_RAX] == 0x11, "exec: 32-bit addresses in 64-bit mode");
+	SETUP(MK_MODE_64, 0x8b, 0x05, 0x10, 0, 0, 0);		/* mov eax,[rip+16] */
+	w.ram[0x116] = 0x22;
+	ok(mk_exec(&x) == MK_EXEC_OK && gpr[MK_RAX] == 0x22, "exec: RIP-relative");
+	SETUP(MK_MODE_64, 0x8b, 0x03);
+	x.cpu.cpl = 3;
+	ok(mk_exec(&x) == MK_EXEC_OK && w.access == MK_ACC_USER, "exec: CPL 3 is a user access");
+	SETUP(MK_MODE_32, 0x8b, 0x03);
+	x.cpu.rip = 0xfffffffe;
+	ok(mk_exec(&x) == MK_EXEC_OK && x.cpu.rip == 0, "exec: EIP wraps");
+}
+
+static void restart(void)
+{
+	struct mk_exec x;
+	unsigned int waits;
+
+	SETUP(MK_MODE_64, 0x01, 0x03);				/* add [rbx],eax */
+	gpr[MK_RBX] = DEVICE;
+	gpr[MK_RAX] = 5;
+	ok(mk_exec(&x) == MK_EXEC_USER && w.nr == 1 && !w.notes[0].write &&
+	   w.access == MK_ACC_WRITE && x.cpu.rip == 0x100,
+	   "exec: a read that waits changes nothing, and tells that a write will follow");
+	w.notes[0].done = true;
+	w.notes[0].data[0] = 10;
+	ok(run(&x, &waits) == MK_EXEC_OK && w.nr == 2 && w.notes[1].write &&
+	   w.notes[1].data[0] == 15 && x.cpu.rip == 0x102, "exec: the second start writes the sum");
+
+	SETUP(MK_MODE_64, 0xa5);				/* movsd */
+	gpr[MK_RSI] = DEVICE;
+	gpr[MK_RDI] = DEVICE + 0x100;
+	ok(run(&x, &waits) == MK_EXEC_OK && waits == 2 && gpr[MK_RSI] == DEVICE + 4 &&
+	   gpr[MK_RDI] == DEVICE + 0x104, "exec: from device to device waits twice");
+
+	SETUP(MK_MODE_64, 0xf3, 0xa4);				/* rep movsb */
+	gpr[MK_RSI] = 0x10;
+	gpr[MK_RDI] = DEVICE;
+	gpr[MK_RCX] = 2;
+	ok(run(&x, &waits) == MK_EXEC_REPEAT && gpr[MK_RCX] == 1 && gpr[MK_RDI] == DEVICE + 1 &&
+	   x.cpu.rip == 0x100, "exec: REP stops after each iteration");
+	w.nr = 0;
+	ok(run(&x, &waits) == MK_EXEC_OK && !gpr[MK_RCX] && x.cpu.rip == 0x102,
+	   "exec: and moves on after the last one");
+
+	SETUP(MK_MODE_64, 0xa4);				/* movsb */
+	gpr[MK_RSI] = 0x10;
+	gpr[MK_RDI] = ABSENT;
+	ok(mk_exec(&x) == MK_EXEC_FAULT && x.fault.vector == X86_TRAP_PF && x.fault.cr2 == ABSENT &&
+	   x.fault.error == X86_PF_WRITE && gpr[MK_RSI] == 0x10 && x.cpu.rip == 0x100,
+	   "exec: a page fault is the guest's and leaves the registers");
+
+	SETUP(MK_MODE_64, 0x8f, 0x04, 0x24);			/* pop [rsp] */
+	gpr[MK_RSP] = 0x1000;
+	w.ram[0x1000] = 9;
+	ok(mk_exec(&x) == MK_EXEC_OK && gpr[MK_RSP] == 0x1008 && w.ram[0x1008] == 9,
+	   "exec: POP [RSP] means RSP after the pop");
+	SETUP(MK_MODE_64, 0x8f, 0x03);				/* pop [rbx] */
+	gpr[MK_RSP] = 0x1000;
+	gpr[MK_RBX] = ABSENT;
+	ok(mk_exec(&x) == MK_EXEC_FAULT && gpr[MK_RSP] == 0x1000, "exec: a POP that faults pops nothing");
+
+	SETUP(MK_MODE_64, 0xf0, 0x01, 0x03);			/* lock add [rbx],eax */
+	w.raced = true;
+	ok(mk_exec(&x) == MK_EXEC_RETRY && x.cpu.rip == 0x100,
+	   "exec: an atomic access that lost its race is tried again");
+	SETUP(MK_MODE_64, 0x87, 0x03);				/* xchg [rbx],eax */
+	w.raced = true;
+	ok(mk_exec(&x) == MK_EXEC_RETRY, "exec: XCHG is atomic without LOCK");
+	SETUP(MK_MODE_64, 0x01, 0x03);
+	w.raced = true;
+	ok(mk_exec(&x) == MK_EXEC_OK, "exec: ADD is not");
+
+	SETUP(MK_MODE_64, 0x0f, 0xae, 0x03);			/* fxsave [rbx] */
+	ok(mk_exec(&x) == MK_EXEC_UNSUPPORTED && x.cpu.rip == 0x100,
+	   "exec: what it does not know it leaves alone");
+}
+
+static void ports(void)
+{
+	struct mk_exec x;
+	unsigned int waits;
+
+	SETUP(MK_MODE_64, 0xe5, 0x80);				/* in eax,0x80 */
+	gpr[MK_RAX] = ~0ULL;
+	memcpy(w.port_data, "\x01\x02\x03\x04", 4);
+	w.port_waits = true;
+	ok(run(&x, &waits) == MK_EXEC_OK && waits == 1 && gpr[MK_RAX] == 0x04030201 &&
+	   w.port == 0x80 && w.port_size == 4 && w.port_count == 1, "exec: IN from an immediate port");
+
+	SETUP(MK_MODE_16, 0xef);				/* out dx,ax */
+	gpr[MK_RAX] = 0x1234;
+	gpr[MK_RDX] = 0x103f8;
+	ok(mk_exec(&x) == MK_EXEC_OK && w.port == 0x3f8 && w.port_size == 2 &&
+	   w.port_data[0] == 0x34 && w.port_data[1] == 0x12, "exec: OUT to DX");
+
+	SETUP(MK_MODE_64, 0xf3, 0x6e);				/* rep outsb */
+	gpr[MK_RSI] = 0xff0;
+	gpr[MK_RCX] = 100;
+	memset(w.ram + 0xff0, 0x5a, 0x10);
+	ok(mk_exec(&x) == MK_EXEC_REPEAT && w.port_count == 16 && w.port_data[15] == 0x5a &&
+	   gpr[MK_RSI] == 0x1000 && gpr[MK_RCX] == 84, "exec: REP OUTS goes to the end of the page");
+	ok(mk_exec(&x) == MK_EXEC_REPEAT && w.port_count == sizeof(bounce) && gpr[MK_RCX] == 20,
+	   "exec: then as far as the buffer");
+	ok(mk_exec(&x) == MK_EXEC_OK && w.port_count == 20 && !gpr[MK_RCX] && w.port_calls == 3,
+	   "exec: then to its end");
+
+	SETUP(MK_MODE_64, 0xf3, 0x6d);				/* rep insd */
+	gpr[MK_RDI] = 0x200;
+	gpr[MK_RCX] = 3;
+	memset(w.port_data, 0xc3, 12);
+	w.port_waits = true;
+	ok(run(&x, &waits) == MK_EXEC_OK && waits == 1 && w.port_count == 3 &&
+	   gpr[MK_RDI] == 0x20c && w.ram[0x20b] == 0xc3 && !w.ram[0x20c], "exec: REP INS");
+
+	SETUP(MK_MODE_64, 0xf3, 0x6d);
+	x.cpu.rflags |= X86_EFLAGS_DF;
+	gpr[MK_RDI] = 0x200;
+	gpr[MK_RCX] = 3;
+	ok(mk_exec(&x) == MK_EXEC_REPEAT && w.port_count == 1 && gpr[MK_RDI] == 0x1fc,
+	   "exec: REP INS downwards, one at a time");
+
+	SETUP(MK_MODE_64, 0x6c);				/* insb */
+	gpr[MK_RDI] = ABSENT;
+	ok(mk_exec(&x) == MK_EXEC_FAULT && !w.port_calls && x.fault.error == X86_PF_WRITE,
+	   "exec: INS into nowhere faults before it reads the port");
+
+	SETUP(MK_MODE_32, 0xf3, 0x6e);
+	gpr[MK_RSI] = 0x20;
+	gpr[MK_RCX] = 10;
+	seg[MK_DS].limit = 0x24;
+	ok(mk_exec(&x) == MK_EXEC_REPEAT && w.port_count == 1, "exec: REP OUTS near a limit, one at a time");
+
+	SETUP(MK_MODE_16, 0xf3, 0x6c);				/* rep insb, CX 0 */
+	gpr[MK_RCX] = 0x10000;
+	ok(mk_exec(&x) == MK_EXEC_OK && !w.port_calls && gpr[MK_RCX] == 0x10000,
+	   "exec: REP counts in CX with 16-bit addresses");
+}
+
+static void vectors(void)
+{
+	struct mk_exec x;
+
+	SETUP(MK_MODE_64, 0xf3, 0x0f, 0x6f, 0x0b);		/* movdqu xmm1,[rbx] */
+	gpr[MK_RBX] = 0x101;
+	memset(w.ram + 0x101, 0xab, 16);
+	ok(mk_exec(&x) == MK_EXEC_OK && w.vec[1][0] == 0xab && w.vec[1][15] == 0xab, "exec: MOVDQU load");
+	SETUP(MK_MODE_64, 0x66, 0x0f, 0x7f, 0x0b);		/* movdqa [rbx],xmm1 */
+	gpr[MK_RBX] = 0x101;
+	ok(mk_exec(&x) == MK_EXEC_FAULT && x.fault.vector == X86_TRAP_GP,
+	   "exec: MOVDQA wants 16-byte alignment");
+	SETUP(MK_MODE_64, 0x66, 0x0f, 0x7f, 0x0b);
+	gpr[MK_RBX] = 0x110;
+	memset(w.vec[1], 0xcd, 16);
+	ok(mk_exec(&x) == MK_EXEC_OK && w.ram[0x110] == 0xcd && w.ram[0x11f] == 0xcd && !w.ram[0x120],
+	   "exec: MOVDQA store");
+	SETUP(MK_MODE_64, 0xf3, 0x0f, 0x7e, 0x0b);		/* movq xmm1,[rbx] */
+	memset(w.vec[1], 0xff, 16);
+	memset(w.ram, 0x12, 16);
+	ok(mk_exec(&x) == MK_EXEC_OK && w.vec[1][7] == 0x12 && !w.vec[1][8],
+	   "exec: MOVQ load clears the upper half");
+	SETUP(MK_MODE_64, 0x66, 0x0f, 0x7e, 0x0b);		/* movd [rbx],xmm1 */
+	memset(w.vec[1], 0x34, 16);
+	ok(mk_exec(&x) == MK_EXEC_OK && ram64(0) == 0x34343434, "exec: MOVD store");
+	SETUP(MK_MODE_64, 0x0f, 0x28, 0xc1);			/* movaps xmm0,xmm1 */
+	ok(mk_exec(&x) == MK_EXEC_UNSUPPORTED, "exec: moves between vector registers are not its business");
+	SETUP(MK_MODE_64, 0x0f, 0x6f, 0x03);			/* movq mm0,[rbx] */
+	ok(mk_exec(&x) == MK_EXEC_UNSUPPORTED, "exec: nor is MMX");
+}
+
+static void branches(void)
+{
+	struct mk_exec x;
+
+	SETUP(MK_MODE_64, 0xff, 0x13);				/* call [rbx] */
+	gpr[MK_RSP] = 0x1000;
+	w.ram[1] = 0x20;
+	ok(mk_exec(&x) == MK_EXEC_OK && x.cpu.rip == 0x2000 && gpr[MK_RSP] == 0xff8 &&
+	   ram64(0xff8) == 0x102, "exec: CALL through memory");
+	SETUP(MK_MODE_64, 0xff, 0x23);				/* jmp [rbx] */
+	memset(w.ram, 0x7f, 8);
+	ok(mk_exec(&x) == MK_EXEC_FAULT && x.fault.vector == X86_TRAP_GP && x.cpu.rip == 0x100,
+	   "exec: JMP to what is not canonical");
+	SETUP(MK_MODE_16, 0xff, 0x27);				/* jmp [bx] */
+	w.ram[1] = 0x30;
+	w.ram[2] = 0xff;
+	ok(mk_exec(&x) == MK_EXEC_OK && x.cpu.rip == 0x3000, "exec: JMP through memory, 16 bits");
+	SETUP(MK_MODE_16, 0xff, 0x37);				/* push [bx] */
+	gpr[MK_RSP] = 0xabcd0002;
+	w.ram[0x10] = 7;
+	gpr[MK_RBX] = 0x10;
+	ok(mk_exec(&x) == MK_EXEC_OK && gpr[MK_RSP] == 0xabcd0000 && w.ram[0] == 7,
+	   "exec: PUSH with a 16-bit stack leaves the rest of ESP");
+	SETUP(MK_MODE_32, 0xff, 0x33);				/* push [ebx] */
+	gpr[MK_RSP] = 0x1000;
+	seg[MK_SS].limit = 0xffb;
+	ok(mk_exec(&x) == MK_EXEC_FAULT && x.fault.vector == X86_TRAP_SS && gpr[MK_RSP] == 0x1000,
+	   "exec: PUSH beyond the stack segment is #SS(0)");
+}
+
+void exec_tests(void)
+{
+	segments();
+	restart();
+	ports();
+	vectors();
+	branches();
+}
