@@ -17,6 +17,7 @@
 
 #include "core/mmu.h"
 #include "core/vcpu.h"
+#include "hw/compat.h"
 
 enum mk_next mk_die(struct mk_vcpu *v, u32 suberror, const char *why, ...)
 {
@@ -224,7 +225,7 @@ int mk_vcpu_run(struct mk_vcpu *v)
 	}
 	if (next != MK_RESUME) {
 		err = next == MK_FAULT ? -EFAULT : 0;
-	} else if (READ_ONCE(run->immediate_exit)) {
+	} else if (mk_immediate_exit(run)) {
 		run->exit_reason = KVM_EXIT_INTR;
 		err = -EINTR;
 	} else {

@@ -8,6 +8,7 @@
  *
  * Knows: memory, MMU and power of this floor. Read next: core/vcpu.c.
  */
+#include <linux/preempt.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <asm/tsc.h>
@@ -44,6 +45,7 @@ struct mk_vm *mk_vm_create(void)
 	err = mk_mmu_create(vm);
 	if (err)
 		goto power_put;
+	preempt_notifier_inc();
 	return vm;
 
 power_put:
@@ -72,6 +74,7 @@ static void vm_free(struct mk_vm *vm)
 	xa_for_each(&vm->vcpus, id, v)
 		mk_vcpu_destroy(v);
 	xa_destroy(&vm->vcpus);
+	preempt_notifier_dec();
 	mk_mmu_destroy(vm);
 	mk_memory_free(vm);
 	mk_power_put();

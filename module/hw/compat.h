@@ -98,4 +98,11 @@ static inline void mk_ibpb_before_user(void)
 }
 
 #endif /* __ASSEMBLY__ */
+/* kvm_run.immediate_exit, read once: 6.12 hides the plain name from the kernel. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#define mk_immediate_exit(run)	READ_ONCE((run)->immediate_exit__unsafe)
+#else
+#define mk_immediate_exit(run)	READ_ONCE((run)->immediate_exit)
+#endif
+
 #endif
