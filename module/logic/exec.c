@@ -9,7 +9,6 @@
  */
 #include <asm/processor-flags.h>
 #include <asm/trapnr.h>
-#include <linux/compiler.h>
 #include <linux/string.h>
 
 #include "logic/exec.h"

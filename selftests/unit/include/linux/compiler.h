@@ -2,6 +2,6 @@
 #ifndef SHIM_LINUX_COMPILER_H
 #define SHIM_LINUX_COMPILER_H
 
-#define fallthrough __attribute__((__fallthrough__))
+#define __always_inline inline __attribute__((__always_inline__))
 
 #endif
