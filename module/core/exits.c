@@ -118,6 +118,11 @@ static enum mk_next exit_xsetbv(struct mk_vcpu *v, struct mk_exit *x)
 {
 	u64 *gpr = v->cpu.gpr;
 
+	mk_cpu_need(&v->cpu, MK_G_CR);
+	if (!(v->cpu.cr4 & X86_CR4_OSXSAVE)) {
+		mk_queue_exception(v, X86_TRAP_UD);
+		return MK_RESUME;
+	}
 	if (mk_cpu_cpl(&v->cpu) || mk_set_xcr(v, gpr[MK_RCX], edx_eax(gpr))) {
 		mk_queue_gp(v);
 		return MK_RESUME;
