@@ -124,9 +124,9 @@ run="run --device $device --mem 64M"
 	printf '\177ELF' >"$tmp/elf"
 	refuses "four bytes of ELF as kernel" 66 "truncated" $run --kernel "$tmp/elf"
 	refuses "program as kernel" 66 "user space" $run --kernel /proc/self/exe
-	head -c 1000000 /dev/zero >"$tmp/large"
+	truncate -s 1000000 "$tmp/large"
 	refuses "image too large for real mode" 66 "too large" $run --flat "$tmp/large" --mode real
-	head -c 8000000 /dev/zero >"$tmp/large"
+	truncate -s 8000000 "$tmp/large"
 	refuses "image larger than memory" 64 "memory too small" $run --mem 4M --flat "$tmp/large" --mode long
 }
 
@@ -135,12 +135,12 @@ for kernel in bzImage vmlinux; do
 		skip "$kernel" "no $guest/$kernel"
 		continue
 	fi
-	head -c 3000000 "$guest/$kernel" >"$tmp/large"
+	dd if="$guest/$kernel" of="$tmp/large" bs=1M count=3 2>/dev/null
 	# shellcheck disable=SC2086
 	{
 		refuses "truncated $kernel" 66 "truncated" $run --kernel "$tmp/large"
 		refuses "$kernel in little memory" 64 "memory too small" $run --mem 16M --kernel "$guest/$kernel"
-		head -c 32000000 /dev/zero >"$tmp/large"
+		truncate -s 32000000 "$tmp/large"
 		refuses "$kernel and large initrd" 64 "memory too small" $run --kernel "$guest/$kernel" --initrd "$tmp/large"
 		refuses "$kernel, missing initrd" 66 "No such file" $run --kernel "$guest/$kernel" --initrd "$tmp/none"
 		refuses "$kernel, long command line" 64 "command line has" $run --kernel "$guest/$kernel" --append "$(printf %5000s x)"

@@ -8,6 +8,7 @@
 #include <sys/ioctl.h>
 
 #include "launcher.h"
+#include "minikvm.h"
 
 #define CR0_PG (1UL << 31)
 #define CR4_PAE (1UL << 5)
@@ -148,13 +149,17 @@ static void print_segment(const char *name, const struct kvm_segment *s)
 }
 
 /**
- * crash_report() - print a vCPU's state on stderr; it no longer runs
+ * crash_report() - print why a vCPU no longer runs, and its state, on stderr
  */
 void crash_report(struct vcpu *vcpu)
 {
+	struct minikvm_death death;
 	struct kvm_regs r;
 	struct kvm_sregs s;
 
+	fprintf(stderr, "minikvm: the guest crashed: %s\n", vcpu->vm->reason);
+	if (!ioctl(vcpu->fd, MINIKVM_GET_DEATH, &death) && death.why[0])
+		fprintf(stderr, "minikvm: %.*s\n", (int)sizeof(death.why), death.why);
 	if (ioctl(vcpu->fd, KVM_GET_REGS, &r) || ioctl(vcpu->fd, KVM_GET_SREGS, &s)) {
 		fprintf(stderr, "minikvm: no registers: %s\n", strerror(errno));
 		return;

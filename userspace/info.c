@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "launcher.h"
+#include "minikvm.h"
 
 #define CPUID_1_ECX_VMX (1U << 5)
 #define CPUID_1_ECX_HYPERVISOR (1U << 31)
@@ -206,6 +207,7 @@ static bool describe_device(const char *path)
 		{ KVM_CAP_XSAVE, "extended FPU state", false },
 		{ KVM_CAP_NESTED_STATE, "hypervisors as guests", false },
 	};
+	struct minikvm_host host;
 	int fd, vm;
 
 	fd = open(path, O_RDWR | O_CLOEXEC);
@@ -225,6 +227,9 @@ static bool describe_device(const char *path)
 		else
 			printf("  %5s  %s\n", value > 0 ? "yes" : "no", caps[i].name);
 	}
+	if (!ioctl(fd, MINIKVM_GET_HOST, &host))
+		printf("Its own account (%.*s):\n%.*s", (int)sizeof(host.backend), host.backend,
+		       (int)sizeof(host.text), host.text);
 	vm = ioctl(fd, KVM_CREATE_VM, 0);
 	if (vm >= 0)
 		printf("It creates VMs: guests can run.\n");

@@ -4,8 +4,9 @@
  * exit statuses, and one paragraph of prototypes for each file.
  *
  * The launcher speaks the KVM ABI of <linux/kvm.h> and nothing else to run a
- * guest, so every device that serves this ABI will do. One process is one
- * machine: the devices keep their state in their own file.
+ * guest, so every device that serves this ABI will do; what minikvm.h adds is
+ * asked for only to explain and to count. One process is one machine: the
+ * devices keep their state in their own file.
  *
  * Reading order: main.c (what a user may ask), vm.c (memory and the run loop),
  * cpu.c (how a processor looks when it starts), linux.c and flat.c (what is

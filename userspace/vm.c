@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "launcher.h"
+#include "minikvm.h"
 
 #define KICK SIGUSR1
 #define TSS_BASE 0xfffbd000	/* three pages in the hole that VT-x may need */
@@ -471,20 +472,43 @@ int vm_run(struct vm *vm)
 	term_flush();
 	term_restore();
 
-	if (vm->culprit) {
-		fprintf(stderr, "minikvm: the guest crashed: %s\n", vm->reason);
+	if (vm->culprit)
 		crash_report(vm->culprit);
-	} else if (vm->status == STATUS_RESET) {
+	else if (vm->status == STATUS_RESET)
 		fprintf(stderr, "minikvm: the guest asked for a reset\n");
-	}
 	return vm->status;
 }
 
+static void print_kernel_exits(const struct vcpu *vcpu)
+{
+	struct minikvm_exits probe = { 0 }, *exits;
+
+	/* Any other device does not know it. */
+	if (!ioctl(vcpu->fd, MINIKVM_GET_EXITS, &probe) || errno != E2BIG)
+		return;
+	exits = calloc(1, sizeof(*exits) + probe.nr * sizeof(exits->exit[0]));
+	if (!exits)
+		return;
+	exits->nr = probe.nr;
+	if (!ioctl(vcpu->fd, MINIKVM_GET_EXITS, exits)) {
+		fprintf(stderr, "exits of vCPU %u from the guest:\n", vcpu->id);
+		for (uint32_t i = 0; i < exits->nr; i++)
+			if (exits->exit[i].count)
+				fprintf(stderr, "  %-24.32s %12llu\n", exits->exit[i].name,
+					(unsigned long long)exits->exit[i].count);
+	}
+	free(exits);
+}
+
 /**
- * vm_stats() - print the exits that reached the launcher, by kind
+ * vm_stats() - print exits by kind: from the guest, and on to the launcher
+ *
+ * Where the device does not count the first, only the second.
  */
 void vm_stats(const struct vm *vm)
 {
+	for (unsigned int id = 0; id < vm->nr_vcpus; id++)
+		print_kernel_exits(&vm->vcpus[id]);
 	fprintf(stderr, "exits to the launcher:\n");
 	for (unsigned int kind = 0; kind < EXIT_KINDS; kind++) {
 		uint64_t sum = 0;
@@ -492,7 +516,7 @@ void vm_stats(const struct vm *vm)
 		for (unsigned int id = 0; id < vm->nr_vcpus; id++)
 			sum += vm->vcpus[id].exits[kind];
 		if (sum)
-			fprintf(stderr, "  %-16s %12llu\n", exit_name(kind),
+			fprintf(stderr, "  %-24s %12llu\n", exit_name(kind),
 				(unsigned long long)sum);
 	}
 }
