@@ -285,6 +285,10 @@ static int adjust(struct mk_insn *insn, u8 reg, u16 *flags, bool data16, bool mo
 		insn->mod = 3;
 		insn->size = insn->opsize = mode64 ? 8 : 4;
 		break;
+	case 0x1ae:
+		if (insn->mod != 3 && (reg == 7 || (reg == 6 && data16)))
+			insn->op = MK_OP_CLFLUSH;
+		break;
 	case 0x1b6 ... 0x1b7:
 	case 0x1be ... 0x1bf:
 		insn->srcsize = insn->opcode & 1 ? 2 : 1;

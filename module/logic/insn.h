@@ -33,6 +33,7 @@ enum mk_op {
 	MK_OP_CMPXCHG, MK_OP_CMPXCHG8B, MK_OP_IMUL, MK_OP_SETCC, MK_OP_CMOVCC,
 	MK_OP_MOVS, MK_OP_CMPS, MK_OP_STOS, MK_OP_LODS, MK_OP_SCAS, MK_OP_INS, MK_OP_OUTS,
 	MK_OP_IN, MK_OP_OUT,
+	MK_OP_CLFLUSH,	/* CLFLUSHOPT and CLWB too */
 	MK_OP_MOVV,	/* 4, 8 or 16 bytes between memory and a vector register */
 	MK_OP_MOVVA,	/* the same, and memory must be aligned */
 };

@@ -341,6 +341,8 @@ static void restart(void)
 	w.raced = true;
 	ok(mk_exec(&x) == MK_EXEC_OK, "exec: ADD is not");
 
+	SETUP(MK_MODE_64, 0x0f, 0xae, 0x3b);			/* clflush [rbx] */
+	ok(mk_exec(&x) == MK_EXEC_OK && x.cpu.rip == 0x103, "exec: CLFLUSH does nothing");
 	SETUP(MK_MODE_64, 0x0f, 0xae, 0x03);			/* fxsave [rbx] */
 	ok(mk_exec(&x) == MK_EXEC_UNSUPPORTED && x.cpu.rip == 0x100,
 	   "exec: what it does not know it leaves alone");
@@ -468,8 +470,109 @@ static void branches(void)
 	   "exec: PUSH beyond the stack segment is #SS(0)");
 }
 
+static u32 random32(void)
+{
+	static u64 seed = 1;
+
+	seed = seed * 6364136223846793005 + 1442695040888963407;
+	return seed >> 32;
+}
+
+static int random_status(struct mk_exec *x, void *buf, unsigned int size, bool fill)
+{
+	static const u8 statuses[] = { MK_EXEC_FAULT, MK_EXEC_USER, MK_EXEC_RETRY };
+	unsigned int i;
+
+	x->fault.vector = X86_TRAP_PF;
+	for (i = 0; fill && i < size; i++)
+		((u8 *)buf)[i] = random32();
+	return random32() % 4 ? MK_EXEC_OK : statuses[random32() % NR(statuses)];
+}
+
+static int random_read(struct mk_exec *x, u64 gva, void *buf, unsigned int size, u32 access)
+{
+	(void)gva;
+	(void)access;
+	return random_status(x, buf, size, true);
+}
+
+static int random_write(struct mk_exec *x, u64 gva, const void *buf, unsigned int size,
+			const void *old, u32 access)
+{
+	(void)gva;
+	(void)access;
+	(void)old;
+	return random_status(x, (void *)buf, size, false);
+}
+
+static int random_in(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsigned int count)
+{
+	(void)port;
+	return random_status(x, buf, size * count, true);
+}
+
+static int random_out(struct mk_exec *x, u16 port, const void *buf, unsigned int size,
+		      unsigned int count)
+{
+	(void)port;
+	return random_status(x, (void *)buf, size * count, false);
+}
+
+static const struct mk_exec_ops random_ops = {
+	.read = random_read, .write = random_write, .in = random_in, .out = random_out,
+	.get_vec = test_get_vec, .set_vec = test_set_vec,
+};
+
+/* Whatever the instruction, the registers and the callbacks' answers: all or nothing. */
+static void random_instructions(void)
+{
+	static const u8 modes[] = { MK_MODE_16, MK_MODE_32, MK_MODE_64 };
+	static const u8 prefixes[] = { 0x66, 0x67, 0xf0, 0xf2, 0xf3, 0x2e, 0x65, 0x48, 0x41 };
+	unsigned int i, j, seen[MK_EXEC_UNSUPPORTED + 1] = { 0 };
+	bool good = true;
+
+	for (i = 0; i < 400000 && good; i++) {
+		u8 bytes[MK_INSN_MAX], mode = modes[i % NR(modes)];
+		u64 before[MK_NR_GPR], rflags, rip;
+		struct mk_exec x;
+		int status;
+
+		for (j = 0; j < MK_INSN_MAX; j++)
+			bytes[j] = random32();
+		for (j = random32() % 4; j > 0; j--)
+			bytes[j - 1] = prefixes[random32() % NR(prefixes)];
+		if (random32() % 3 == 0)
+			bytes[3] = 0x0f;
+		setup(&x, mode, (const u8 *)"\x90", 1);
+		if (mk_insn_decode(&x.insn, bytes, sizeof(bytes), mode) != MK_INSN_OK)
+			continue;
+		x.ops = &random_ops;
+		x.cpu.cpl = random32() % 4;
+		x.cpu.rflags = rflags = random32() & ~X86_EFLAGS_RF;
+		for (j = 0; j < MK_NR_GPR; j++)
+			gpr[j] = (u64)random32() << (random32() % 33);
+		memcpy(before, gpr, sizeof(gpr));
+		rip = x.cpu.rip;
+		status = mk_exec(&x);
+		seen[status]++;
+		if (status == MK_EXEC_OK)
+			continue;
+		good = x.cpu.rip == rip;
+		if (status != MK_EXEC_REPEAT)
+			good &= x.cpu.rflags == rflags && !memcmp(before, gpr, sizeof(gpr));
+		if (!good)
+			note("opcode %x/%02x op %u status %d", x.insn.map, x.insn.opcode, x.insn.op,
+			     status);
+	}
+	for (j = 0; j <= MK_EXEC_UNSUPPORTED; j++)
+		good = good && seen[j];
+	ok(good, "exec: random instructions change all or nothing, %u executed, %u refused",
+	   seen[MK_EXEC_OK], seen[MK_EXEC_UNSUPPORTED]);
+}
+
 void exec_tests(void)
 {
+	random_instructions();
 	segments();
 	restart();
 	ports();
