@@ -135,13 +135,13 @@ static void on_pic(struct guest_frame *frame)
 	outb(PIC1, 0x20);
 }
 
-static void wait_for(volatile u32 *count, u32 at_least)
-{
-	for (u32 i = 0; *count < at_least; i++) {
-		guest_check(i < PATIENCE);
-		asm volatile("pause");
-	}
-}
+/* A macro, so that a failure names the line that waited. */
+#define wait_for(count, at_least) do {				\
+	for (u32 turn_ = 0; *(count) < (at_least); turn_++) {	\
+		guest_check(turn_ < PATIENCE);			\
+		asm volatile("pause");				\
+	}							\
+} while (0)
 
 /* APIC on, the PIC wired through LINT0, nothing else. */
 static void enable_apic(void)

@@ -4,7 +4,9 @@
  * the ioctls, SDM vol. 3A "Protected-Mode Memory Management" and "Paging" for
  * the tables that guest_mode() builds.
  */
+#include <sched.h>
 #include <stdarg.h>
+#include <time.h>
 #include <linux/kvm.h>
 #include <kselftest.h>
 #include "guest.h"
@@ -489,4 +491,22 @@ bool agent_write(struct guest *g, u64 gpa, u64 value)
 {
 	return agent_access(g, (struct agent_command){
 		.gpa = gpa, .value = value, .write = true });
+}
+
+pthread_t urgent_thread(void *(*function)(void *), void *arg)
+{
+	struct sched_param priority = { .sched_priority = 1 };
+	pthread_t thread;
+	int error = pthread_create(&thread, NULL, function, arg);
+
+	if (error)
+		die("pthread_create: %s", strerror(error));
+	/* Only root may; without it the same happens, later. */
+	pthread_setschedparam(thread, SCHED_FIFO, &priority);
+	return thread;
+}
+
+void urgent_pause(void)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
 }

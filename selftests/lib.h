@@ -12,6 +12,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -166,6 +167,13 @@ void agent_start(struct guest *g);
 bool agent_read(struct guest *g, u64 gpa, u64 *value);
 bool agent_write(struct guest *g, u64 gpa, u64 value);
 u64 agent_finish(struct guest *g);
+
+/*
+ * A thread that disturbs a running guest: after each urgent_pause() it takes
+ * the CPU at once, also where there is only one.
+ */
+pthread_t urgent_thread(void *(*function)(void *), void *arg);
+void urgent_pause(void);
 
 u64 guest_rip(struct guest *g);
 /* The bytes an IO exit carries, direction whichever. */

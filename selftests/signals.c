@@ -2,11 +2,7 @@
 /*
  * What ends KVM_RUN from outside: immediate_exit and signals, in a guest that
  * spins and in one that sleeps; and a vCPU that moves between threads.
- *
- * The machine may have one CPU and a clock that crawls, so nothing sleeps:
- * the other thread runs when the host's scheduler takes the vCPU's turn away.
  */
-#include <pthread.h>
 #include <signal.h>
 #include <kselftest_harness.h>
 #include "guest.h"
@@ -120,10 +116,10 @@ static void *kick(void *arg)
 	struct kicker *kicker = arg;
 
 	while (*kicker->count <= kicker->above)
-		sched_yield();
+		urgent_pause();
 	while (!kicker->stop) {
 		pthread_kill(kicker->target, SIGUSR1);
-		sched_yield();
+		urgent_pause();
 	}
 	return NULL;
 }
@@ -135,10 +131,9 @@ static void run_until_kicked(struct __test_metadata *_metadata,
 		.target = pthread_self(), .count = guest_var(g, spins),
 		.above = above,
 	};
-	pthread_t thread;
 	int before = signals_seen;
+	pthread_t thread = urgent_thread(kick, &kicker);
 
-	ASSERT_EQ(pthread_create(&thread, NULL, kick, &kicker), 0);
 	EXPECT_EQ(RUN(g), -EINTR);
 	EXPECT_EQ(g->run->exit_reason, KVM_EXIT_INTR);
 	kicker.stop = true;

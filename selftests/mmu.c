@@ -1,0 +1,478 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Host memory that changes under a guest: unmapped, protected, thrown away,
+ * swapped or paged out, split; large pages of both kinds; and slots that move
+ * while the guest runs.  The guest has to see what the program sees.
+ */
+#include <kselftest_harness.h>
+#include "guest.h"
+
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT	21
+#endif
+
+#define GPA	0x40000000ul
+#define BYTES	(2 * HUGE)
+#define PAGES	(BYTES / PAGE)
+
+FIXTURE(mmu) {
+	struct guest g;
+	u8 *area;		/* what was mapped */
+	u8 *memory;		/* aligned to 2 MiB, at GPA, slot 1 */
+};
+
+FIXTURE_SETUP(mmu)
+{
+	guest_create(&self->g, 0);
+	self->area = mmap(NULL, BYTES + HUGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(self->area, MAP_FAILED);
+	self->memory = (u8 *)(((uintptr_t)self->area + HUGE - 1) & -HUGE);
+	ASSERT_EQ(guest_slot(&self->g, 1, GPA, self->memory, BYTES, 0), 0);
+	agent_start(&self->g);
+}
+
+FIXTURE_TEARDOWN(mmu)
+{
+	guest_destroy(&self->g);
+	munmap(self->area, BYTES + HUGE);
+}
+
+static u64 *word(u8 *memory, u64 page)
+{
+	return (u64 *)(memory + page * PAGE);
+}
+
+/* The guest's access to a page of slot 1, which must not be MMIO. */
+static u64 peek(struct guest *g, u64 page)
+{
+	u64 value;
+
+	if (!agent_read(g, GPA + page * PAGE, &value))
+		die("page %llu reads as MMIO", page);
+	return value;
+}
+
+static void poke(struct guest *g, u64 page, u64 value)
+{
+	if (!agent_write(g, GPA + page * PAGE, value))
+		die("page %llu writes as MMIO", page);
+}
+
+static int access_errno(struct guest *g, u64 page, bool write)
+{
+	volatile struct agent_command *command = guest_var(g, agent_command);
+
+	command->gpa = GPA + page * PAGE;
+	command->write = write;
+	command->value = 1;
+	return outcome(ioctl(g->vcpu, KVM_RUN, 0));
+}
+
+TEST_F(mmu, small_pages)
+{
+	struct guest *g = &self->g;
+
+	madvise(self->memory, BYTES, MADV_NOHUGEPAGE);
+	for (u64 page = 0; page + 1 < PAGES; page += 3) {
+		poke(g, page, page);
+		ASSERT_EQ(*word(self->memory, page), page);
+		*word(self->memory, page + 1) = ~page;
+		ASSERT_EQ(peek(g, page + 1), ~page);
+	}
+}
+
+/* Reading first must not leave the guest on the zero page when it writes. */
+TEST_F(mmu, read_then_write)
+{
+	struct guest *g = &self->g;
+
+	madvise(self->memory, BYTES, MADV_NOHUGEPAGE);
+	for (u64 page = 0; page < 16; page++) {
+		ASSERT_EQ(peek(g, page), 0);
+	}
+	for (u64 page = 0; page < 16; page++) {
+		poke(g, page, page + 1);
+		ASSERT_EQ(*word(self->memory, page), page + 1);
+	}
+	for (u64 page = 0; page < 16; page++) {
+		ASSERT_EQ(peek(g, page), page + 1);
+		*word(self->memory, page) = 100 + page;
+		ASSERT_EQ(peek(g, page), 100 + page);
+	}
+}
+
+static void check_all(struct __test_metadata *_metadata, struct guest *g,
+		      u8 *memory, u64 seed)
+{
+	for (u64 page = 0; page < PAGES; page += 17) {
+		*word(memory, page) = seed + page;
+		ASSERT_EQ(peek(g, page), seed + page);
+		poke(g, page, seed - page);
+		ASSERT_EQ(*word(memory, page), seed - page);
+	}
+}
+
+TEST_F(mmu, transparent_huge_pages_and_their_split)
+{
+	struct guest *g = &self->g;
+
+	madvise(self->memory, BYTES, MADV_HUGEPAGE);
+	memset(self->memory, 0, BYTES);
+	check_all(_metadata, g, self->memory, 1000);
+	/* One page out of the middle: the rest stays where it was. */
+	ASSERT_EQ(madvise(self->memory + 100 * PAGE, PAGE, MADV_DONTNEED), 0);
+	EXPECT_EQ(peek(g, 100), 0);
+	check_all(_metadata, g, self->memory, 2000);
+	/* Part of it read-only splits the mapping of the rest. */
+	ASSERT_EQ(mprotect(self->memory + HUGE, 16 * PAGE, PROT_READ), 0);
+	EXPECT_EQ(access_errno(g, HUGE / PAGE, true), -EFAULT);
+	ASSERT_EQ(mprotect(self->memory + HUGE, 16 * PAGE,
+			   PROT_READ | PROT_WRITE), 0);
+	agent_finish(g);
+	check_all(_metadata, g, self->memory, 3000);
+}
+
+TEST_F(mmu, hugetlbfs)
+{
+	struct guest *g = &self->g;
+	FILE *file = fopen("/proc/sys/vm/nr_hugepages", "w");
+	u8 *memory;
+
+	if (file) {
+		fprintf(file, "4\n");
+		fclose(file);
+	}
+	memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE,
+		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+	if (memory == MAP_FAILED)
+		SKIP(return, "the host has no huge pages to give");
+	ASSERT_EQ(guest_slot(g, 1, GPA, NULL, 0, 0), 0);
+	ASSERT_EQ(guest_slot(g, 1, GPA, memory, BYTES, 0), 0);
+	check_all(_metadata, g, memory, 5000);
+	ASSERT_EQ(madvise(memory, HUGE, MADV_DONTNEED), 0);
+	EXPECT_EQ(peek(g, 17), 0);
+	check_all(_metadata, g, memory, 6000);
+	ASSERT_EQ(guest_slot(g, 1, GPA, NULL, 0, 0), 0);
+	munmap(memory, BYTES);
+}
+
+TEST_F(mmu, dontneed)
+{
+	struct guest *g = &self->g;
+
+	for (u64 round = 1; round < 10; round++) {
+		for (u64 page = 0; page < 64; page++)
+			poke(g, page, round);
+		ASSERT_EQ(madvise(self->memory, 64 * PAGE, MADV_DONTNEED), 0);
+		for (u64 page = 0; page < 64; page++) {
+			ASSERT_EQ(peek(g, page), 0);
+		}
+	}
+}
+
+TEST_F(mmu, unmapped_and_mapped_again)
+{
+	struct guest *g = &self->g;
+	u8 *again;
+
+	poke(g, 5, 55);
+	ASSERT_EQ(munmap(self->memory, BYTES), 0);
+	EXPECT_EQ(access_errno(g, 5, false), -EFAULT);
+	EXPECT_EQ(access_errno(g, 5, true), -EFAULT);
+	again = mmap(self->memory, BYTES, PROT_READ | PROT_WRITE,
+		     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	ASSERT_EQ(again, self->memory);
+	/* The access that failed is done again, with the present command. */
+	agent_finish(g);
+	EXPECT_EQ(peek(g, 6), 0);
+	check_all(_metadata, g, self->memory, 7000);
+}
+
+TEST_F(mmu, replaced_in_place)
+{
+	struct guest *g = &self->g;
+
+	for (u64 round = 1; round < 10; round++) {
+		poke(g, 3, round);
+		ASSERT_NE(mmap(self->memory, BYTES, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0),
+			  MAP_FAILED);
+		ASSERT_EQ(peek(g, 3), 0);
+		*word(self->memory, 3) = 30 + round;
+		ASSERT_EQ(peek(g, 3), 30 + round);
+	}
+}
+
+TEST_F(mmu, protected_memory)
+{
+	struct guest *g = &self->g;
+
+	poke(g, 1, 11);
+	ASSERT_EQ(mprotect(self->memory, BYTES, PROT_READ), 0);
+	EXPECT_EQ(peek(g, 1), 11);
+	EXPECT_EQ(access_errno(g, 1, true), -EFAULT);
+	EXPECT_EQ(*word(self->memory, 1), 11);
+	ASSERT_EQ(mprotect(self->memory, BYTES, PROT_NONE), 0);
+	EXPECT_EQ(access_errno(g, 1, false), -EFAULT);
+	ASSERT_EQ(mprotect(self->memory, BYTES, PROT_READ | PROT_WRITE), 0);
+	agent_finish(g);
+	poke(g, 1, 12);
+	EXPECT_EQ(*word(self->memory, 1), 12);
+}
+
+/* Copy on write after fork: parent's guest and child part ways. */
+TEST_F(mmu, copy_on_write_after_fork)
+{
+	struct guest *g = &self->g;
+	int to_child[2], status;
+	pid_t child;
+	char byte;
+
+	for (u64 page = 0; page < 16; page++)
+		poke(g, page, 40 + page);
+	ASSERT_EQ(pipe(to_child), 0);
+	child = fork();
+	if (!child) {
+		bool same = read(to_child[0], &byte, 1) == 1;
+
+		for (u64 page = 0; page < 16; page++)
+			same &= *word(self->memory, page) == 40 + page;
+		_exit(!same);
+	}
+	for (u64 page = 0; page < 16; page++) {
+		poke(g, page, 80 + page);
+		EXPECT_EQ(*word(self->memory, page), 80 + page);
+	}
+	ASSERT_EQ(write(to_child[1], "", 1), 1);
+	ASSERT_EQ(waitpid(child, &status, 0), child);
+	EXPECT_EQ(status, 0);
+}
+
+/* Where there is no swap, file pages still go out and come back. */
+TEST_F(mmu, paged_out)
+{
+	struct guest *g = &self->g;
+	FILE *file = tmpfile();
+	u8 *memory;
+
+	ASSERT_NE(file, NULL);
+	ASSERT_EQ(ftruncate(fileno(file), BYTES), 0);
+	memory = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED,
+		      fileno(file), 0);
+	ASSERT_NE(memory, MAP_FAILED);
+	ASSERT_EQ(guest_slot(g, 1, GPA, NULL, 0, 0), 0);
+	ASSERT_EQ(guest_slot(g, 1, GPA, memory, BYTES, 0), 0);
+	for (u64 round = 0; round < 4; round++) {
+		for (u64 page = 0; page < 64; page++)
+			poke(g, page, round * 1000 + page);
+		/* Either may be refused; the contents stay either way. */
+		madvise(memory, BYTES, MADV_PAGEOUT);
+		madvise(memory, BYTES, MADV_DONTNEED);
+		for (u64 page = 0; page < 64; page++) {
+			ASSERT_EQ(peek(g, page), round * 1000 + page);
+			ASSERT_EQ(*word(memory, page), round * 1000 + page);
+		}
+	}
+	/* Beyond the file's end there is nothing any more. */
+	ASSERT_EQ(ftruncate(fileno(file), PAGE), 0);
+	EXPECT_EQ(peek(g, 0), 3000);
+	EXPECT_EQ(access_errno(g, 9, false), -EFAULT);
+	munmap(memory, BYTES);
+	fclose(file);
+}
+
+TEST_F(mmu, anonymous_memory_paged_out)
+{
+	struct guest *g = &self->g;
+
+	for (u64 page = 0; page < 64; page++)
+		poke(g, page, 9000 + page);
+	for (u64 round = 0; round < 3; round++) {
+		madvise(self->memory, BYTES, MADV_PAGEOUT);
+		for (u64 page = 0; page < 64; page++) {
+			ASSERT_EQ(peek(g, page), 9000 + page);
+		}
+	}
+}
+
+/* Read-only memory of the host behind a slot that is not. */
+TEST_F(mmu, file_mapping_read_only)
+{
+	struct guest *g = &self->g;
+	int fd = open("/proc/self/exe", O_RDONLY);
+	u8 *memory = mmap(NULL, 16 * PAGE, PROT_READ, MAP_PRIVATE, fd, 0);
+
+	ASSERT_NE(memory, MAP_FAILED);
+	ASSERT_EQ(guest_slot(g, 2, 0x50000000, memory, 16 * PAGE,
+			     KVM_MEM_READONLY), 0);
+	for (u64 page = 0; page < 16; page++) {
+		u64 value;
+
+		ASSERT_TRUE(agent_read(g, 0x50000000 + page * PAGE, &value));
+		ASSERT_EQ(value, *word(memory, page));
+	}
+	ASSERT_FALSE(agent_write(g, 0x50000000, 1));
+	close(fd);
+}
+
+/* Threads: the guest hammers while the program pulls the memory away. */
+
+static volatile bool stop_hammering;
+
+static u32 guest_hammers(u64 pages)
+{
+	volatile u64 *memory = (volatile u64 *)GPA;
+
+	for (u64 round = 1; !stop_hammering; round++)
+		for (u64 page = 0; page < pages; page++) {
+			volatile u64 *at = memory + page * (PAGE / 8);
+			u64 seen = *at;
+
+			/* Zero, or what this guest wrote: nothing else. */
+			guest_check(seen <= round);
+			*at = round;
+		}
+	return 0;
+}
+
+struct puller {
+	struct guest *g;
+	u8 *memory;
+	void (*pull)(struct puller *puller, u32 round);
+	u32 rounds;
+};
+
+static void *pull_away(void *arg)
+{
+	struct puller *puller = arg;
+
+	for (u32 round = 0; round < puller->rounds; round++) {
+		puller->pull(puller, round);
+		urgent_pause();
+	}
+	*guest_var(puller->g, stop_hammering) = true;
+	return NULL;
+}
+
+static void pull_dontneed(struct puller *puller, u32 round)
+{
+	madvise(puller->memory + round % 7 * PAGE, 57 * PAGE, MADV_DONTNEED);
+}
+
+static void pull_mapping(struct puller *puller, u32 round)
+{
+	mmap(puller->memory, 64 * PAGE, PROT_READ | PROT_WRITE,
+	     MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+}
+
+static void pull_huge(struct puller *puller, u32 round)
+{
+	madvise(puller->memory, HUGE, MADV_DONTNEED);
+	madvise(puller->memory, HUGE,
+		round & 1 ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
+	puller->memory[HUGE - 1] = 1;
+}
+
+static void hammer(struct __test_metadata *_metadata, struct guest *g,
+		   struct puller puller)
+{
+	pthread_t thread;
+
+	guest_call(g, guest_hammers, 64);
+	thread = urgent_thread(pull_away, &puller);
+	EXPECT_EQ(guest_finish(g), 0);
+	pthread_join(thread, NULL);
+}
+
+TEST_F(mmu, dontneed_under_a_running_guest)
+{
+	hammer(_metadata, &self->g, (struct puller){
+		.g = &self->g, .memory = self->memory,
+		.pull = pull_dontneed, .rounds = 100 });
+}
+
+TEST_F(mmu, mapping_replaced_under_a_running_guest)
+{
+	hammer(_metadata, &self->g, (struct puller){
+		.g = &self->g, .memory = self->memory,
+		.pull = pull_mapping, .rounds = 100 });
+}
+
+TEST_F(mmu, huge_pages_come_and_go_under_a_running_guest)
+{
+	hammer(_metadata, &self->g, (struct puller){
+		.g = &self->g, .memory = self->memory,
+		.pull = pull_huge, .rounds = 50 });
+}
+
+static void pull_other_slot(struct puller *puller, u32 round)
+{
+	if (round & 1)
+		guest_slot(puller->g, 2, 0x50000000, NULL, 0, 0);
+	else
+		guest_slot(puller->g, 2, 0x50000000, puller->memory, BYTES, 0);
+}
+
+TEST_F(mmu, other_slots_come_and_go_under_a_running_guest)
+{
+	hammer(_metadata, &self->g, (struct puller){
+		.g = &self->g, .memory = self->memory,
+		.pull = pull_other_slot, .rounds = 50 });
+}
+
+/* The very slot: an access is either memory's or an MMIO exit. */
+
+static volatile u64 hammered;
+
+static u32 guest_hammers_a_slot(u64 unused)
+{
+	volatile u64 *memory = (volatile u64 *)GPA;
+
+	while (!stop_hammering) {
+		memory[hammered % 64 * (PAGE / 8)] = 7;
+		hammered++;
+	}
+	return 0;
+}
+
+static void pull_slot(struct puller *puller, u32 round)
+{
+	switch (round % 3) {
+	case 0:
+		guest_slot(puller->g, 1, GPA + BYTES, puller->memory, BYTES, 0);
+		break;
+	case 1:
+		guest_slot(puller->g, 1, GPA, NULL, 0, 0);
+		break;
+	case 2:
+		guest_slot(puller->g, 1, GPA, puller->memory, BYTES, 0);
+		break;
+	}
+}
+
+TEST_F(mmu, slot_deleted_and_moved_under_a_running_guest)
+{
+	struct guest *g = &self->g;
+	struct puller puller = {
+		.g = g, .memory = self->memory, .pull = pull_slot,
+		.rounds = 90,
+	};
+	pthread_t thread;
+	u64 exits = 0;
+
+	guest_call(g, guest_hammers_a_slot, 0);
+	thread = urgent_thread(pull_away, &puller);
+	while (guest_run(g) == KVM_EXIT_MMIO) {
+		exits++;
+		ASSERT_EQ(g->run->mmio.len, 8);
+		ASSERT_GE(g->run->mmio.phys_addr, GPA);
+		ASSERT_LT(g->run->mmio.phys_addr, GPA + 64 * PAGE);
+	}
+	ASSERT_EQ(g->run->exit_reason, KVM_EXIT_IO);
+	EXPECT_EQ(g->run->io.port, PORT_DONE);
+	pthread_join(thread, NULL);
+	EXPECT_GE(*guest_var(g, hammered), exits);
+}
+
+SELFTEST_MAIN
