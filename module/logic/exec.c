@@ -82,37 +82,14 @@ static int finish(struct mk_exec *x)
 	return MK_EXEC_OK;
 }
 
+/* The condition that the low four bits of Jcc, SETcc and CMOVcc encode. */
 static bool condition(u64 flags, u8 cc)
 {
-	bool sf_ne_of = !(flags & X86_EFLAGS_SF) != !(flags & OF);
-	bool yes = false;
+	static const u32 any_of[8] = { OF, CF, ZF, CF | ZF, X86_EFLAGS_SF, X86_EFLAGS_PF, 0, ZF };
+	bool yes = flags & any_of[cc >> 1 & 7];
 
-	switch (cc >> 1 & 7) {
-	case 0:
-		yes = flags & OF;
-		break;
-	case 1:
-		yes = flags & CF;
-		break;
-	case 2:
-		yes = flags & ZF;
-		break;
-	case 3:
-		yes = flags & (CF | ZF);
-		break;
-	case 4:
-		yes = flags & X86_EFLAGS_SF;
-		break;
-	case 5:
-		yes = flags & X86_EFLAGS_PF;
-		break;
-	case 6:
-		yes = sf_ne_of;
-		break;
-	case 7:
-		yes = sf_ne_of || flags & ZF;
-		break;
-	}
+	if ((cc & 12) == 12)	/* less, less or equal */
+		yes |= !(flags & X86_EFLAGS_SF) != !(flags & OF);
 	return yes != (cc & 1);
 }
 
@@ -454,21 +431,16 @@ static void multiply(struct mk_exec *x, struct alu *a)
 {
 	unsigned int size = a->size;
 	u64 acc = get_reg(x, MK_RAX, size), low, high;
+	unsigned __int128 p;
 	bool wide;
 
-	if (x->insn.op == MK_OP_MUL) {
-		unsigned __int128 p = (unsigned __int128)acc * a->dst;
-
-		low = p;
-		high = size == 8 ? p >> 64 : low >> 8 * size;
-		wide = high;
-	} else {
-		__int128 p = (__int128)sign_extend(acc, size) * sign_extend(a->dst, size);
-
-		low = p;
-		high = size == 8 ? p >> 64 : low >> 8 * size;
-		wide = p != sign_extend(low, size);
-	}
+	if (x->insn.op == MK_OP_MUL)
+		p = (unsigned __int128)acc * a->dst;
+	else
+		p = (__int128)sign_extend(acc, size) * sign_extend(a->dst, size);
+	low = p;
+	high = size == 8 ? p >> 64 : low >> 8 * size;
+	wide = x->insn.op == MK_OP_MUL ? high : (__int128)p != sign_extend(low, size);
 	set_flags(a, CF | OF, wide ? CF | OF : 0);
 	if (size == 1) {
 		set_reg(x, MK_RAX, low, 2);
