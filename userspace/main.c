@@ -218,10 +218,15 @@ int main(int argc, char **argv)
 {
 	const char *command = argc > 1 ? argv[1] : "";
 
-	if (!strcmp(command, "run"))
+	/* getopt_long() begins its messages with the first argument. */
+	if (!strcmp(command, "run")) {
+		argv[1] = "minikvm run";
 		return run(argc - 1, argv + 1);
-	if (!strcmp(command, "info"))
+	}
+	if (!strcmp(command, "info")) {
+		argv[1] = "minikvm info";
 		return describe(argc - 1, argv + 1);
+	}
 	if (!strcmp(command, "help") || !strcmp(command, "--help") || !strcmp(command, "-h")) {
 		fputs(main_help, stdout);
 		return 0;
