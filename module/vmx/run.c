@@ -484,8 +484,11 @@ static void run(struct mk_cpu *cpu, struct mk_exit *x)
 	prepare(cpu, v);
 	failed = enter(cpu, v, x);
 
+	/* Exits switch off all that the host debugs and traces with. */
 	if (hw_breakpoint_active())
 		hw_breakpoint_restore();
+	if (unlikely(v->host.debugctl))
+		update_debugctlmsr(v->host.debugctl);
 	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL))
 		cpu->spec_ctrl = v->entry.spec_guest;
 

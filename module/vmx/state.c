@@ -126,6 +126,12 @@ static void flush_efer(struct mk_cpu *cpu)
 		v->entry_controls = controls;
 		vmwrite(VM_ENTRY_CONTROLS, controls);
 	}
+	/*
+	 * Long mode may be entered with any busy TSS, and ignores which until
+	 * it is loaded anew; an entry insists on a 64-bit one.
+	 */
+	if (cpu->efer & EFER_LMA)
+		vmwrite(GUEST_TR_AR_BYTES, vmread(GUEST_TR_AR_BYTES) | VMX_AR_TYPE_BUSY_64_TSS);
 }
 
 static void write_msr(u32 msr, u64 *from, u64 to)

@@ -220,6 +220,8 @@ void vmx_switch_in(struct mk_cpu *cpu)
 		rdmsrl(MSR_TSC_AUX, h->tsc_aux);
 		v->tsc_aux = h->tsc_aux;
 	}
+	/* Exits clear it; run() restores it. */
+	h->debugctl = get_debugctlmsr();
 	v->switched = true;
 }
 

@@ -51,7 +51,7 @@ struct vmx_syscall_msrs {
 /* The host's, while the guest's are in their place: from the first entry after load() to put(). */
 struct vmx_host {
 	u64 fs_base, kernel_gs_base;
-	u64 tsc_aux;
+	u64 tsc_aux, debugctl;
 	u16 ds, es, fs, gs, ldt;
 };
 
