@@ -51,6 +51,8 @@ static void update_ppr(struct mk_lapic *apic)
 	u32 class = isr < 0 ? 0 : isr & 0xf0;
 
 	mk_lapic_put(apic, APIC_PROCPRI, (tpr & 0xf0) >= class ? tpr : class);
+	/* A CPU that lets the guest read CR8 without an exit shows this. */
+	apic->v->cpu.cr8 = tpr >> 4;
 }
 
 static int pending(const struct mk_lapic *apic)
@@ -70,6 +72,7 @@ void mk_lapic_recheck(struct mk_lapic *apic)
 void mk_lapic_set_tpr(struct mk_lapic *apic, u32 tpr)
 {
 	mk_lapic_put(apic, APIC_TASKPRI, tpr & 0xff);
+	apic->v->cpu.cr8 = (tpr & 0xff) >> 4;	/* the guest may read it without an exit */
 	update_ppr(apic);
 	mk_lapic_recheck(apic);
 }

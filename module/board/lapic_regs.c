@@ -437,9 +437,9 @@ int mk_lapic_set_state(struct mk_vcpu *v, const struct kvm_lapic_state *state)
 	memcpy(apic->regs, state->regs, sizeof(state->regs));
 	left = mk_lapic_get(apic, APIC_TMCCT);
 	mk_lapic_put(apic, APIC_TMCCT, 0);
-	mk_lapic_put(apic, APIC_TASKPRI, mk_lapic_get(apic, APIC_TASKPRI) & 0xff);
 	identify(apic);
 	mk_lapic_summarize(apic);
+	mk_lapic_set_tpr(apic, mk_lapic_get(apic, APIC_TASKPRI));
 
 	if (!left && (mk_lapic_get(apic, APIC_LVTT) & APIC_LVT_TIMER_PERIODIC))
 		left = mk_lapic_get(apic, APIC_TMICT);
