@@ -46,6 +46,8 @@
 #define ENTRY_WRITE	BIT_ULL(1)
 #define ENTRY_LARGE	BIT_ULL(7)
 
+#define LINE	(int)(SMP_CACHE_BYTES / sizeof(u64))	/* entries in a cache line */
+
 static const struct format {
 	u64 table;	/* of an entry that names a table: all rights */
 	u64 leaf;	/* of an entry that maps a page: read-only */
@@ -287,18 +289,37 @@ static bool is_busy(const struct mk_vm *vm, unsigned long start, unsigned long e
 }
 
 /*
- * The host's entry for @hva and its level, or 0. With interrupts off no table
- * goes away under us: whoever frees one waits for an IPI or for RCU.
+ * What the host's page table says of an address: the entry and its level. The
+ * other entries of a last-level table that share a cache line with it come
+ * along.
  */
-static u64 host_entry(struct mm_struct *mm, unsigned long hva, int *level)
+struct host {
+	u64 entry;
+	int level;
+	u64 line[LINE];
+};
+
+static unsigned int line_index(u64 pages)
+{
+	return pages & (LINE - 1);
+}
+
+/*
+ * With interrupts off no table goes away under us: whoever frees one waits for
+ * an IPI or for RCU. The entries are native: a kernel that another one's tables
+ * stand in for (Xen PV) has no VT-x or SVM.
+ */
+static void read_host(struct mm_struct *mm, unsigned long hva, struct host *host)
 {
 	unsigned long flags;
 	pgd_t pgd;
 	p4d_t p4d;
 	pud_t pud;
 	pmd_t pmd;
-	u64 e = 0;
+	pte_t *pte;
+	int i;
 
+	host->entry = 0;
 	local_irq_save(flags);
 	pgd = READ_ONCE(*pgd_offset(mm, hva));
 	if (!pgd_present(pgd))
@@ -307,23 +328,39 @@ static u64 host_entry(struct mm_struct *mm, unsigned long hva, int *level)
 	if (!p4d_present(p4d))
 		goto out;
 
-	*level = 3;
+	host->level = 3;
 	pud = READ_ONCE(*pud_offset(&p4d, hva));
-	e = pud_val(pud);
-	if (!(e & _PAGE_PRESENT) || (e & _PAGE_PSE))
+	host->entry = native_pud_val(pud);
+	if (!(host->entry & _PAGE_PRESENT) || (host->entry & _PAGE_PSE))
 		goto out;
 
-	*level = 2;
+	host->level = 2;
 	pmd = READ_ONCE(*pmd_offset(&pud, hva));
-	e = pmd_val(pmd);
-	if (!(e & _PAGE_PRESENT) || (e & _PAGE_PSE))
+	host->entry = native_pmd_val(pmd);
+	if (!(host->entry & _PAGE_PRESENT) || (host->entry & _PAGE_PSE))
 		goto out;
 
-	*level = 1;
-	e = pte_val(READ_ONCE(*pte_offset_kernel(&pmd, hva)));
+	host->level = 1;
+	pte = PTR_ALIGN_DOWN(pte_offset_kernel(&pmd, hva), sizeof(host->line));
+	for (i = 0; i < LINE; i++)
+		host->line[i] = native_pte_val(READ_ONCE(pte[i]));
+	host->entry = host->line[line_index(hva >> PAGE_SHIFT)];
 out:
 	local_irq_restore(flags);
-	return e;
+}
+
+/* Does the host allow this access, with nothing left to do for its fault handler? */
+static bool host_allows(u64 host, bool write)
+{
+	u64 need = _PAGE_PRESENT | _PAGE_USER | (write ? _PAGE_RW | _PAGE_DIRTY : 0);
+
+	return (host & need) == need;
+}
+
+/* May a page be writable though nobody has asked? Not where writes are counted. */
+static bool may_write(const struct mk_slot *slot, u64 host)
+{
+	return !slot->dirty && !(slot->flags & KVM_MEM_READONLY) && host_allows(host, true);
 }
 
 /* The largest page that slot, hardware and a host's page of @level agree on. */
@@ -358,43 +395,17 @@ static void drop_table(struct mk_vm *vm, u64 *entry, int level)
 	free_tables(&unlinked);
 }
 
-enum outcome { MAPPED, NO_MEMORY, NO_HOST_PAGE, NO_TABLE };
-
 /*
- * Map @gfn as @access needs it, in as large a page as there is. Under mmu_lock.
- * NO_HOST_PAGE: the host's own page table must first allow it at *@hva.
+ * The place for an entry that maps @gfn at *@level, with tables on the way to
+ * it; or at a lower level, which *@level then becomes. NULL: no spare table.
  */
-static enum outcome map(struct mk_vm *vm, gfn_t gfn, u32 access, unsigned long *hva)
+static u64 *find_entry(struct mk_vm *vm, gfn_t gfn, int *level)
 {
-	const struct format *f = format();
-	bool write = access & MK_TDP_WRITE;
-	const struct mk_slot *slot;
+	u64 *table = entry_table(vm->tdp_root);
 	struct page *page;
-	u64 host, need, e, *entry, *table;
-	int host_level, level, at;
-	bool writable;
+	u64 e, *entry;
+	int at;
 
-	slot = mk_slot_find(locked_slots(vm), gfn);
-	if (!slot || (write && (slot->flags & KVM_MEM_READONLY)))
-		return NO_MEMORY;
-	*hva = mk_slot_hva(slot, gfn);
-	if (is_busy(vm, *hva, *hva + PAGE_SIZE))
-		return MAPPED;	/* it will fault again, until the change is made */
-
-	host = host_entry(vm->mm, *hva, &host_level);
-	need = _PAGE_PRESENT | _PAGE_USER;
-	if (write)
-		need |= _PAGE_RW | _PAGE_DIRTY;
-	if ((host & need) != need)
-		return NO_HOST_PAGE;
-
-	writable = write || ((host & _PAGE_RW) && (host & _PAGE_DIRTY) && !slot->dirty &&
-			     !(slot->flags & KVM_MEM_READONLY));
-	level = common_level(vm, slot, gfn, host_level);
-	if (vm->nx_huge && (access & MK_TDP_EXEC))
-		level = 1;
-
-	table = entry_table(vm->tdp_root);
 	for (at = ROOT_LEVEL;; at--) {
 		entry = &table[level_index(gfn, at)];
 		e = *entry;
@@ -402,7 +413,7 @@ static enum outcome map(struct mk_vm *vm, gfn_t gfn, u32 access, unsigned long *
 		 * Smaller pages give way to a large one, except where some of them
 		 * may be executable and the large one must not.
 		 */
-		if (is_table(e, at) && at <= level && !vm->nx_huge) {
+		if (is_table(e, at) && at <= *level && !vm->nx_huge) {
 			drop_table(vm, entry, at);
 			e = 0;
 		}
@@ -410,8 +421,10 @@ static enum outcome map(struct mk_vm *vm, gfn_t gfn, u32 access, unsigned long *
 			table = entry_table(e);
 			continue;
 		}
-		if (at <= level)
-			break;
+		if (at <= *level) {
+			*level = at;
+			return entry;
+		}
 
 		if (e & ENTRY_PRESENT) {
 			/* A larger page; never have both sizes in a TLB. */
@@ -420,33 +433,104 @@ static enum outcome map(struct mk_vm *vm, gfn_t gfn, u32 access, unsigned long *
 		}
 		page = take_spare_table(vm);
 		if (!page)
-			return NO_TABLE;
+			return NULL;
 		table = page_address(page);
-		WRITE_ONCE(*entry, __sme_set(page_to_phys(page)) | f->table);
+		WRITE_ONCE(*entry, __sme_set(page_to_phys(page)) | format()->table);
 	}
+}
 
-	/* Another vCPU may have been here first. What is mapped is never cut down here. */
-	need = ENTRY_PRESENT | (write ? ENTRY_WRITE : 0) | (access & MK_TDP_EXEC ? f->exec : 0);
-	if ((e & need) == need)
-		return MAPPED;
+/* An entry of @level for what @host, the host's entry of @host_level, says of @hva. */
+static u64 make_entry(const struct mk_vm *vm, unsigned long hva, int level, u64 host,
+		      int host_level, bool writable)
+{
+	const struct format *f = format();
+	u64 offset = hva & (level_size(host_level) - 1) & ~(level_size(level) - 1);
+	u64 e = (host & PTE_PFN_MASK & ~(level_size(host_level) - 1)) | offset;
 
-	e = (host & PTE_PFN_MASK & ~(level_size(host_level) - 1)) |
-	    (*hva & (level_size(host_level) - 1));
-	e &= ~(level_size(at) - 1);
 	e |= f->leaf | (host & sme_me_mask);
 	if (host & (_PAGE_PWT | _PAGE_PCD | (host_level > 1 ? _PAGE_PAT_LARGE : _PAGE_PAT)))
 		e |= f->other;
 	else
 		e |= f->wb;
-	if (at > 1)
+	if (level > 1)
 		e |= ENTRY_LARGE;
-	if (at == 1 || !vm->nx_huge)
+	if (level == 1 || !vm->nx_huge)
 		e |= f->exec;
 	if (writable)
 		e |= ENTRY_WRITE | f->dirty;
-	WRITE_ONCE(*entry, e);
-	if (slot->dirty && write)
+	return e;
+}
+
+/*
+ * Map the neighbours of @gfn too, as far as the host has them in the same cache
+ * line: that saves their faults, for next to nothing. They do not count as
+ * accessed, so that they do not look used to the host.
+ */
+static void map_neighbours(struct mk_vm *vm, const struct mk_slot *slot, gfn_t gfn, u64 *entry,
+			   const struct host *host)
+{
+	unsigned long hva = mk_slot_hva(slot, gfn);
+	int i, me = line_index(gfn);
+
+	if (line_index(hva >> PAGE_SHIFT) != me || !mk_hw->caps->tdp_ad)
+		return;
+	for (i = 0; i < LINE; i++) {
+		unsigned long there = hva + (i - me) * PAGE_SIZE;
+		u64 *e = entry + (i - me);
+
+		if ((*e & ENTRY_PRESENT) || gfn + (i - me) - slot->gfn >= slot->npages ||
+		    !host_allows(host->line[i], false) || is_busy(vm, there, there + PAGE_SIZE))
+			continue;
+		WRITE_ONCE(*e, make_entry(vm, there, 1, host->line[i], 1,
+					  may_write(slot, host->line[i])) & ~format()->accessed);
+	}
+}
+
+enum outcome { MAPPED, NO_MEMORY, NO_HOST_PAGE, NO_TABLE };
+
+/*
+ * Map @gfn as @access needs it, in as large a page as there is. Under mmu_lock.
+ * NO_HOST_PAGE: the host's own page table must first allow it at *@hva.
+ */
+static enum outcome map(struct mk_vm *vm, gfn_t gfn, u32 access, unsigned long *hva)
+{
+	bool write = access & MK_TDP_WRITE;
+	const struct mk_slot *slot;
+	struct host host;
+	u64 need, *entry;
+	int level;
+
+	slot = mk_slot_find(locked_slots(vm), gfn);
+	if (!slot || (write && (slot->flags & KVM_MEM_READONLY)))
+		return NO_MEMORY;
+	*hva = mk_slot_hva(slot, gfn);
+	if (is_busy(vm, *hva, *hva + PAGE_SIZE))
+		return MAPPED;	/* it will fault again, until the change is made */
+
+	read_host(vm->mm, *hva, &host);
+	if (!host_allows(host.entry, write))
+		return NO_HOST_PAGE;
+
+	level = common_level(vm, slot, gfn, host.level);
+	if (vm->nx_huge && (access & MK_TDP_EXEC))
+		level = 1;
+	entry = find_entry(vm, gfn, &level);
+	if (!entry)
+		return NO_TABLE;
+
+	/* Another vCPU may have been here first. What is mapped is never cut down here. */
+	need = ENTRY_PRESENT | (write ? ENTRY_WRITE : 0);
+	if (access & MK_TDP_EXEC)
+		need |= format()->exec;
+	if ((*entry & need) == need)
+		return MAPPED;
+
+	WRITE_ONCE(*entry, make_entry(vm, *hva, level, host.entry, host.level,
+				      write || may_write(slot, host.entry)));
+	if (write && slot->dirty)
 		set_bit(gfn - slot->gfn, slot->dirty->bits);
+	if (host.level == 1)
+		map_neighbours(vm, slot, gfn, entry, &host);
 	return MAPPED;
 }
 
