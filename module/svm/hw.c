@@ -14,6 +14,7 @@
 #include <linux/mm.h>
 #include <asm/cpufeature.h>
 #include <asm/msr.h>
+#include <asm/tlbflush.h>
 
 #include "svm/svm.h"
 
@@ -33,6 +34,7 @@
 DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 struct mk_caps svm_caps;
 bool svm_flush_by_asid, svm_lbrv;
+u64 svm_cr4_forced;
 
 /* One bit for each port, set: it exits. All are; 64 Ki ports and three bytes more. */
 #define IOPM_ORDER	2
@@ -99,6 +101,8 @@ int svm_setup(struct mk_refusal *refusal)
 
 	svm_flush_by_asid = features & FEAT_FLUSH_BY_ASID;
 	svm_lbrv = features & FEAT_LBRV;
+	/* A machine check that finds MCE clear shuts the CPU down, the host with it. */
+	svm_cr4_forced = cr4_read_shadow() & X86_CR4_MCE;
 	svm_caps = (struct mk_caps) {
 		.tdp_2m = true,
 		.tdp_1g = boot_cpu_has(X86_FEATURE_GBPAGES),

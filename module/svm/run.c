@@ -51,15 +51,15 @@ static void inject(struct svm_vcpu *s, const struct mk_event *ev)
 		svm_block_nmi(s, true);
 }
 
-/* A virtual interrupt that only ever exits, right before the guest would take it. */
-static void set_irq_window(struct svm_vcpu *s, bool on)
+/*
+ * The guest reads CR8 from V_TPR. The window is a virtual interrupt that only
+ * ever exits, right before the guest would take it.
+ */
+static void set_int_ctl(struct vmcb *vmcb, u32 int_ctl)
 {
-	struct vmcb_control_area *c = &s->vmcb->control;
-
-	s->irq_window = on;
-	c->int_ctl = V_INTR_MASKING_MASK | (on ? V_IRQ_MASK | V_IGN_TPR_MASK | V_INTR_PRIO_MASK : 0);
-	c->clean &= ~SVM_CLEAN_INTR;
-	svm_intercept(s->vmcb, INTERCEPT_VINTR, on);
+	vmcb->control.int_ctl = int_ctl;
+	vmcb->control.clean &= ~SVM_CLEAN_INTR;
+	svm_intercept(vmcb, INTERCEPT_VINTR, int_ctl & V_IRQ_MASK);
 }
 
 /*
@@ -290,6 +290,7 @@ void svm_run(struct mk_cpu *cpu, struct mk_exit *x)
 	struct vmcb_control_area *c = &vmcb->control;
 	struct vmcb_save_area *a = &vmcb->save;
 	bool window = false;
+	u32 int_ctl;
 
 	a->rip = cpu->rip;
 	a->rsp = cpu->gpr[MK_RSP];
@@ -304,8 +305,11 @@ void svm_run(struct mk_cpu *cpu, struct mk_exit *x)
 	c->event_inj = 0;
 	if (cpu->inject.type)
 		inject(s, &cpu->inject);
-	if (unlikely(cpu->irq_window != s->irq_window))
-		set_irq_window(s, cpu->irq_window);
+	int_ctl = V_INTR_MASKING_MASK | cpu->cr8;
+	if (cpu->irq_window)
+		int_ctl |= V_IRQ_MASK | V_IGN_TPR_MASK | V_INTR_PRIO_MASK;
+	if (unlikely(int_ctl != c->int_ctl))
+		set_int_ctl(vmcb, int_ctl);
 	if (a->cr2 != cpu->cr2) {
 		a->cr2 = cpu->cr2;
 		c->clean &= ~SVM_CLEAN_CR2;

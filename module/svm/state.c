@@ -11,9 +11,8 @@
 
 #include "svm/svm.h"
 
-/* Bits that are the hypervisor's whatever the guest's view. */
-#define CR0_CACHE	(X86_CR0_CD | X86_CR0_NW)	/* one guest must not slow down the host */
-#define CR4_FORCED	X86_CR4_MCE	/* a machine check that finds it clear shuts the CPU down */
+/* Clear for the hardware, whatever the guest's view: one guest must not slow down the host. */
+#define CR0_CACHE	(X86_CR0_CD | X86_CR0_NW)
 
 /*
  * An attribute of the VMCB is an access-rights word without its unused bits
@@ -130,10 +129,10 @@ static void flush_cr(const struct mk_cpu *cpu, struct vmcb *vmcb)
 	bool hide_cr0 = cpu->cr0 & CR0_CACHE;
 
 	vmcb->save.cr0 = cpu->cr0 & ~(u64)CR0_CACHE;
-	vmcb->save.cr4 = cpu->cr4 | CR4_FORCED;
+	vmcb->save.cr4 = cpu->cr4 | svm_cr4_forced;
 	svm_intercept(vmcb, INTERCEPT_CR0_READ, hide_cr0);
 	svm_intercept(vmcb, INTERCEPT_CR0_WRITE, hide_cr0);
-	svm_intercept(vmcb, INTERCEPT_CR4_READ, !(cpu->cr4 & CR4_FORCED));
+	svm_intercept(vmcb, INTERCEPT_CR4_READ, svm_cr4_forced & ~cpu->cr4);
 }
 
 void svm_flush(struct mk_cpu *cpu)

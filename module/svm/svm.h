@@ -45,8 +45,6 @@ struct svm_vcpu {
 	u64 asid_gen;		/* struct svm_cpu.asid_gen that our ASID is from */
 	u64 tsc_aux;		/* what IA32_TSC_AUX holds now; valid while loaded */
 	int cpu;		/* whose caches the clean bits speak of; -1: none */
-
-	bool irq_window;	/* a virtual interrupt is pending for the window's sake */
 	/*
 	 * NMI blocking. The hardware does not track it: we set @nmi_blocked
 	 * when we inject one, and intercept the IRET that ends it. That exit
@@ -77,6 +75,7 @@ struct svm_cpu {
 DECLARE_PER_CPU(struct svm_cpu, svm_cpus);
 extern struct mk_caps svm_caps;
 extern bool svm_flush_by_asid, svm_lbrv;
+extern u64 svm_cr4_forced;	/* bits of CR4 that stay set whatever the guest's view */
 
 /* hw.c */
 int svm_supported(struct mk_refusal *refusal);

@@ -17,6 +17,7 @@
 #include <asm/nospec-branch.h>
 #include <asm/trapnr.h>
 
+#include "hw/compat.h"
 #include "svm/svm.h"
 
 #define MSRPM_ORDER	1
@@ -49,7 +50,7 @@ static_assert(offsetof(struct vmcb, save.spec_ctrl) == 0x6e0);
  * on every access, all sixteen of them, and are set below.
  */
 static const u8 always_exits[] = {
-	INTERCEPT_CR4_WRITE, INTERCEPT_CR8_READ, INTERCEPT_CR8_WRITE,
+	INTERCEPT_CR4_WRITE, INTERCEPT_CR8_WRITE,
 	INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_DB,
 	INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC,
 	INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC,
@@ -175,6 +176,7 @@ static void svm_put(struct mk_cpu *cpu)
 	/* #VMEXIT resets DR7 and leaves the guest's DR6 behind. */
 	if (s->vmcb->save.dr6 != DR6_RESERVED)
 		set_debugreg(DR6_RESERVED, 6);
+	mk_ibpb_before_user();
 }
 
 /* APM vol. 2, "MSR Intercepts": where each range of MSRs begins in the bitmap. */
