@@ -5,8 +5,8 @@
  * The wire is infinitely fast, so the transmitter is always empty; only its
  * interrupt has state. The receiver takes what the main thread brings, and
  * takes it only while the guest listens, which is while receive interrupts
- * reach it (IER bit 0 and OUT2): bytes that were typed ahead wait in the
- * terminal instead of drowning in the probing that every driver starts with.
+ * reach it (IER bit 0 and OUT2): bytes that were typed ahead wait instead of
+ * drowning in the probing that every driver starts with.
  *
  * Source: National Semiconductor, PC16550D data sheet.
  */

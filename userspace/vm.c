@@ -381,48 +381,61 @@ static int catch_signals(void)
 	return fd;
 }
 
-static size_t input_room(struct vm *vm)
-{
-	size_t room;
+/*
+ * What was typed and the guest has not taken yet. There is room for much of
+ * it, because keys are read, and Ctrl-A x is found, only while there is.
+ */
+struct input {
+	uint8_t bytes[65536];
+	size_t len;
+	bool ended;
+};
 
-	pthread_mutex_lock(&vm->io_lock);
-	room = serial_room();
-	pthread_mutex_unlock(&vm->io_lock);
-	return room;
-}
-
-/* Return: false at the end of input. */
-static bool take_input(struct vm *vm, size_t room)
+static void take_input(struct vm *vm, struct input *input)
 {
-	uint8_t keys[64];
-	ssize_t n = read(STDIN_FILENO, keys, room < sizeof(keys) ? room : sizeof(keys));
+	uint8_t *to = input->bytes + input->len;
+	ssize_t n = read(STDIN_FILENO, to, sizeof(input->bytes) - input->len);
 	size_t len = n;
 
 	if (n < 0 && (errno == EINTR || errno == EAGAIN))
-		return true;
-	if (n <= 0)
-		return false;
-	if (term_filter(keys, &len)) {
-		vm_end(vm, STATUS_QUIT);
-		return true;
+		return;
+	if (n <= 0) {
+		input->ended = true;
+		return;
 	}
+	if (term_filter(to, &len))
+		vm_end(vm, STATUS_QUIT);
+	input->len += len;
+}
+
+static void give_input(struct vm *vm, struct input *input)
+{
+	size_t n;
+
+	if (!input->len)
+		return;
 	pthread_mutex_lock(&vm->io_lock);
-	serial_receive(vm, keys, len);
+	n = serial_room();
+	if (n > input->len)
+		n = input->len;
+	if (n)
+		serial_receive(vm, input->bytes, n);
 	pthread_mutex_unlock(&vm->io_lock);
-	return true;
+	input->len -= n;
+	memmove(input->bytes, input->bytes + n, input->len);
 }
 
 static void main_loop(struct vm *vm, int signals, int timer)
 {
-	bool input = true;
+	static struct input input;
 
 	while (!vm->ended) {
-		size_t room = input ? input_room(vm) : 0;
+		bool hear = !input.ended && input.len < sizeof(input.bytes);
 		struct pollfd fds[] = {
 			{ .fd = vm->wake, .events = POLLIN },
 			{ .fd = signals, .events = POLLIN },
 			{ .fd = timer, .events = POLLIN },
-			{ .fd = room ? STDIN_FILENO : -1, .events = POLLIN },
+			{ .fd = hear ? STDIN_FILENO : -1, .events = POLLIN },
 		};
 		struct signalfd_siginfo signal;
 		uint64_t count;
@@ -436,7 +449,8 @@ static void main_loop(struct vm *vm, int signals, int timer)
 		if (fds[2].revents)
 			term_flush();
 		if (fds[3].revents)
-			input = take_input(vm, room);
+			take_input(vm, &input);
+		give_input(vm, &input);
 	}
 }
 
