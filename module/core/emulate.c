@@ -119,6 +119,7 @@ struct context {
 	struct mk_walk_cfg cfg;
 	struct mk_walk_mem mem;
 	bool vmm_fault;		/* the VMM's own memory refused */
+	bool pio_answered;	/* the PIO page holds what this IN or INS asked for */
 };
 
 static int translate(struct mk_exec *x, u64 gva, u32 access, gpa_t *gpa)
@@ -242,8 +243,8 @@ static int pio(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsign
 	const struct mk_board_ops *board = v->apic ? mk_board(v->vm) : NULL;
 	unsigned int i;
 
-	if (in && v->pio_answered) {
-		v->pio_answered = false;
+	if (in && c->pio_answered) {
+		c->pio_answered = false;
 		return MK_EXEC_OK;
 	}
 	if (board && board->pio(v, port, size, buf, !in)) {
@@ -313,13 +314,14 @@ static enum mk_next unknown(struct mk_vcpu *v, const u8 *bytes, unsigned int n)
 enum mk_next mk_emulate(struct mk_vcpu *v)
 {
 	struct mk_cpu *cpu = &v->cpu;
-	struct context c = { .v = v };
+	struct context c = { .v = v, .pio_answered = v->pio_answered };
 	u8 bytes[MK_INSN_MAX];
 	struct mk_exec x;
 	unsigned int n, i;
 	u64 tf;
 	int status;
 
+	v->pio_answered = false;
 	mk_cpu_need(cpu, MK_G_RSP | MK_G_RIP | MK_G_RFLAGS | MK_G_SEGS | MK_G_CR | MK_G_SHADOW);
 	n = mk_fetch(v, cpu->rip, bytes, sizeof(bytes), true);
 	if (!n && v->exception.pending)

@@ -9,6 +9,7 @@
  *
  * Read next: board/lapic.c for APIC_BASE and the x2APIC's.
  */
+#include <asm/kvm_para.h>
 #include <asm/msr-index.h>
 #include <asm/mtrr.h>
 
@@ -29,7 +30,7 @@
 static const u32 msr_list[] = {
 	MSR_IA32_TSC, MSR_IA32_TSC_ADJUST, MSR_IA32_APICBASE,
 	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
-	MSR_IA32_MISC_ENABLE, MSR_IA32_CR_PAT, MSR_MTRRdefType, MSR_MTRRcap,
+	MSR_IA32_MISC_ENABLE, MSR_IA32_CR_PAT, MSR_MTRRdefType,
 	MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
 	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
 	MSR_IA32_MCG_STATUS, MSR_IA32_MCG_CTL,
@@ -322,6 +323,10 @@ int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 		return 0;
 	case MSR_K7_EVNTSEL0 ... MSR_K7_PERFCTR3:
 		return v->cpuid_intel ? -EINVAL : 0;
+	/* Paravirtual: off, as CPUID tells the guest; VMMs save and restore them all the same. */
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_SYSTEM_TIME:
+		return host ? 0 : -EINVAL;
 	}
 
 	err = mtrr_get(v, msr, val);
@@ -435,6 +440,9 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 	case MSR_AMD_SYSCFG:
 	case MSR_K7_EVNTSEL0 ... MSR_K7_PERFCTR3:
 		return host || !val ? 0 : -EINVAL;
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_SYSTEM_TIME:
+		return host && !val ? 0 : -EINVAL;
 	}
 
 	err = mtrr_set(v, msr, val);

@@ -155,8 +155,6 @@ static int run_loop(struct mk_vcpu *v)
 	int err;
 
 	for (;;) {
-		if (unlikely(READ_ONCE(v->vm->dead)))
-			return -EIO;
 		if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
 			err = wait_for_event(v);
 			if (err)
@@ -211,7 +209,7 @@ static void publish(struct mk_vcpu *v)
  * @v: its kvm_run says what userspace wants, and is told why it came back
  *
  * Return: 0 with kvm_run filled; -EINTR, with KVM_EXIT_INTR there; -EFAULT
- * where the VMM's own mapping of guest memory refuses; -EIO, the VM is dead.
+ * where the VMM's own mapping of guest memory refuses.
  * Context: vcpu->mutex held, the VM's own mm.
  */
 int mk_vcpu_run(struct mk_vcpu *v)

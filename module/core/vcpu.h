@@ -23,7 +23,6 @@
 enum mk_request {
 	MK_REQ_FLUSH_TDP,	/* nested mappings were taken away */
 	MK_REQ_EVENT,		/* something to inject may have come up */
-	MK_REQ_DEAD,		/* the VM is gone: no further entry */
 	MK_REQ_TRIPLE_FAULT,
 };
 

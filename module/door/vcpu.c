@@ -322,7 +322,7 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 	struct mk_vcpu *v = file->private_data;
 	long ret;
 
-	if (v->vm->mm != current->mm || READ_ONCE(v->vm->dead))
+	if (v->vm->mm != current->mm)
 		return -EIO;
 	if (mutex_lock_killable(&v->mutex))
 		return -EINTR;

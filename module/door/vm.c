@@ -186,7 +186,7 @@ static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 {
 	struct mk_vm *vm = file->private_data;
 
-	if (vm->mm != current->mm || READ_ONCE(vm->dead))
+	if (vm->mm != current->mm)
 		return -EIO;
 	return mk_ioctl_call(table, ARRAY_SIZE(table), vm, cmd, arg);
 }
