@@ -97,6 +97,16 @@ static inline u8 inb(u16 port)
 	return value;
 }
 
+static inline void sti(void)
+{
+	asm volatile("sti; nop" : : : "memory");
+}
+
+static inline void cli(void)
+{
+	asm volatile("cli" : : : "memory");
+}
+
 static inline void guest_sync(u32 value)
 {
 	outl(PORT_SYNC, value);

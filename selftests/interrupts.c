@@ -100,16 +100,6 @@ static u8 pic_read(u16 pic, u8 ocw3)
 #define PIC_IRR	0x0a
 #define PIC_ISR	0x0b
 
-static void sti(void)
-{
-	asm volatile("sti; nop" : : : "memory");
-}
-
-static void cli(void)
-{
-	asm volatile("cli" : : : "memory");
-}
-
 static volatile u32 taken[256];		/* per vector */
 static volatile u8 order[16];		/* the first vectors, as they came */
 static volatile u32 order_count;

@@ -324,6 +324,7 @@ static u32 guest_hammers(u64 pages)
 {
 	volatile u64 *memory = (volatile u64 *)GPA;
 
+	sti();			/* as in signals.c */
 	for (u64 round = 1; !stop_hammering; round++)
 		for (u64 page = 0; page < pages; page++) {
 			volatile u64 *at = memory + page * (PAGE / 8);
@@ -429,6 +430,7 @@ static u32 guest_hammers_a_slot(u64 unused)
 {
 	volatile u64 *memory = (volatile u64 *)GPA;
 
+	sti();			/* as in signals.c */
 	while (!stop_hammering) {
 		memory[hammered % 64 * (PAGE / 8)] = 7;
 		hammered++;
