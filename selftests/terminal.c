@@ -5,14 +5,13 @@
  *
  * Uses the launcher ($MINIKVM, default: minikvm in PATH) on a pseudo-terminal.
  */
-#include <poll.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <sys/wait.h>
-#include <termios.h>
-
 #include "kselftest_harness.h"
 #include "lib.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <termios.h>
 
 #define CTRL_A "\x01"
 #define CTRL_C "\x03"
