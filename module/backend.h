@@ -28,9 +28,7 @@
 #define MK_G_RSP	BIT(0)
 #define MK_G_RIP	BIT(1)
 #define MK_G_RFLAGS	BIT(2)
-#define MK_G_SEG	BIT(3)	/* all eight segments, base to attributes */
-#define MK_G_CODE	MK_G_SEG /* CS and SS: mode and privilege */
-#define MK_G_SEGS	(MK_G_SEG | MK_G_CODE)
+#define MK_G_SEG	BIT(3)	/* ES, DS, FS, GS, LDTR, TR, base to attributes */
 #define MK_G_TABLES	BIT(4)	/* GDTR, IDTR */
 #define MK_G_CR		BIT(5)	/* CR0, CR4 as the guest reads them */
 #define MK_G_CR3	BIT(6)
@@ -42,7 +40,9 @@
 #define MK_G_PAT	BIT(12)
 #define MK_G_SHADOW	BIT(13)	/* interruptibility: STI and MOV SS shadow, NMI blocking */
 #define MK_G_DEBUGCTL	BIT(14)
-#define MK_G_ALL	(BIT(15) - 1)
+#define MK_G_CODE	BIT(15)	/* CS and SS: mode and privilege */
+#define MK_G_ALL	(BIT(16) - 1)
+#define MK_G_SEGS	(MK_G_SEG | MK_G_CODE)
 
 struct mk_table {
 	u64 base;
