@@ -28,10 +28,10 @@ int mk_gsi_set(struct mk_irqchip *chip, u32 gsi, bool level)
 
 int mk_irq_line(struct mk_vm *vm, u32 gsi, u32 level, s32 *status)
 {
-	struct mk_irqchip *chip = vm->irqchip;
+	struct mk_irqchip *chip = mk_irqchip_of(vm);
 	unsigned long flags;
 
-	if (!mk_board(vm))
+	if (!chip)
 		return -ENXIO;
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	*status = mk_gsi_set(chip, gsi, level);
@@ -157,11 +157,11 @@ int mk_irqchip_create(struct mk_vm *vm)
 
 int mk_irqchip_get(struct mk_vm *vm, struct kvm_irqchip *state)
 {
-	struct mk_irqchip *chip = vm->irqchip;
+	struct mk_irqchip *chip = mk_irqchip_of(vm);
 	unsigned long flags;
 	int err = 0;
 
-	if (!mk_board(vm))
+	if (!chip)
 		return -ENXIO;
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	switch (state->chip_id) {
@@ -181,11 +181,11 @@ int mk_irqchip_get(struct mk_vm *vm, struct kvm_irqchip *state)
 
 int mk_irqchip_set(struct mk_vm *vm, const struct kvm_irqchip *state)
 {
-	struct mk_irqchip *chip = vm->irqchip;
+	struct mk_irqchip *chip = mk_irqchip_of(vm);
 	unsigned long flags;
 	int err = 0;
 
-	if (!mk_board(vm))
+	if (!chip)
 		return -ENXIO;
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	switch (state->chip_id) {

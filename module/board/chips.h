@@ -39,6 +39,12 @@ struct mk_irqchip {
 	struct mk_pit *pit;		/* set once under vm->lock, with release semantics */
 };
 
+/* NULL until KVM_CREATE_IRQCHIP. */
+static inline struct mk_irqchip *mk_irqchip_of(struct mk_vm *vm)
+{
+	return mk_board(vm) ? vm->irqchip : NULL;
+}
+
 /*
  * What became of an interrupt, as KVM_IRQ_LINE_STATUS tells it: the number of
  * new ones, 0 if it met one of its kind still waiting, -1 if it went nowhere.

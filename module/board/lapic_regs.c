@@ -18,6 +18,7 @@
 #include "board/lapic.h"
 
 #define LAPIC_VERSION	0x50014		/* integrated, six local vectors */
+#define LAPIC_MODES	(MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE)
 #define LVT_TIMER_MODES	(APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE)
 
 /*
@@ -86,14 +87,12 @@ static void set_deadline(struct mk_lapic *apic, u64 deadline)
 
 	if (!deadline_mode(apic))
 		return;
+	hrtimer_cancel(&apic->timer);
 	apic->deadline = deadline;
-	if (!deadline) {
-		hrtimer_cancel(&apic->timer);
+	if (!deadline)
 		return;
-	}
 	now = mk_guest_tsc(v);
 	if (deadline <= now) {
-		hrtimer_cancel(&apic->timer);
 		mk_lapic_fire(apic, APIC_LVTT);
 		return;
 	}
@@ -244,40 +243,48 @@ static void write_reg(struct mk_lapic *apic, unsigned int reg, u32 val)
 	}
 }
 
+/* Registers are written whole: any other write is undefined, and does nothing here. */
+static void mmio_write(struct mk_lapic *apic, unsigned int offset, u32 val)
+{
+	if (offset <= 0x3f0 && (XAPIC_WRITE & R(offset)))
+		write_reg(apic, offset, val);
+	else if (offset > 0x3f0 || !(XAPIC_READ & R(offset)))
+		mk_lapic_error(apic, MK_ESR_REGISTER);
+}
+
+static u32 mmio_read(struct mk_lapic *apic, unsigned int offset)
+{
+	if (likely(offset <= 0x3f0 && (XAPIC_READ & R(offset))))
+		return read_reg(apic, offset);
+	mk_lapic_error(apic, MK_ESR_REGISTER);
+	return 0;
+}
+
 bool mk_lapic_mmio(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write)
 {
 	struct mk_lapic *apic = v->apic;
-	unsigned int offset = gpa & ~PAGE_MASK, reg = offset & 0x3f0;
+	unsigned int offset = gpa & ~PAGE_MASK & ~3u, part = gpa & 3;
 	u32 val;
 
 	if ((gpa ^ apic->base) & MSR_IA32_APICBASE_BASE)
 		return false;
-	if (unlikely(!mk_lapic_hw_enabled(apic) || mk_lapic_x2apic(apic))) {
+	if (unlikely((apic->base & LAPIC_MODES) != MSR_IA32_APICBASE_ENABLE)) {
 		if (!write)
 			memset(data, 0xff, len);
-		return true;
+	} else if (write) {
+		if (len == sizeof(val) && !(gpa & 0xf)) {
+			memcpy(&val, data, sizeof(val));
+			mmio_write(apic, offset, val);
+		}
+	} else if (likely(len == sizeof(val) && !(gpa & 0xf))) {
+		val = mmio_read(apic, offset);
+		memcpy(data, &val, sizeof(val));
+	} else {
+		/* A part of a register; what lies between them reads as zero. */
+		val = gpa & 0xc ? 0 : mmio_read(apic, offset) >> part * 8;
+		memset(data, 0, len);
+		memcpy(data, &val, min_t(unsigned int, len, sizeof(val) - part));
 	}
-
-	if (write) {
-		/* Registers are written whole: anything else is undefined, and does nothing. */
-		if (len != 4 || offset & 0xf)
-			return true;
-		memcpy(&val, data, sizeof(val));
-		if (offset == reg && (XAPIC_WRITE & R(reg)))
-			write_reg(apic, reg, val);
-		else if (offset != reg || !(XAPIC_READ & R(reg)))
-			mk_lapic_error(apic, MK_ESR_REGISTER);
-		return true;
-	}
-	memset(data, 0, len);
-	if ((offset & 0xf) + len > 4)
-		return true;
-	if (offset > 0x3ff || !(XAPIC_READ & R(reg))) {
-		mk_lapic_error(apic, MK_ESR_REGISTER);
-		return true;
-	}
-	val = read_reg(apic, reg);
-	memcpy(data, (void *)&val + (offset & 3), len);
 	return true;
 }
 
@@ -306,7 +313,7 @@ static void identify(struct mk_lapic *apic)
 static int set_base(struct mk_lapic *apic, u64 val, bool host)
 {
 	struct mk_vcpu *v = apic->v;
-	u64 old = apic->base, modes = MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE;
+	u64 old = apic->base, modes = LAPIC_MODES;
 	u64 allowed = MSR_IA32_APICBASE_BSP | MSR_IA32_APICBASE_ENABLE |
 		      GENMASK_ULL(v->maxphyaddr - 1, PAGE_SHIFT);
 

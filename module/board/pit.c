@@ -353,7 +353,7 @@ bool mk_pit_pio(struct mk_pit *pit, u16 port, u8 *val, bool write)
 
 static struct mk_pit *find(struct mk_vm *vm)
 {
-	struct mk_irqchip *chip = mk_board(vm) ? vm->irqchip : NULL;
+	struct mk_irqchip *chip = mk_irqchip_of(vm);
 
 	return chip ? smp_load_acquire(&chip->pit) : NULL;
 }
