@@ -252,6 +252,11 @@ int mk_set_regs(struct mk_vcpu *v, const struct kvm_regs *regs)
 	mk_cpu_touch(cpu, MK_G_RSP | MK_G_RIP | MK_G_RFLAGS);
 	for (i = 0; i < MK_NR_GPR; i++)
 		cpu->gpr[regs_order[i]] = in[i];
+	/* Elsewhere, no instruction waits for the answer to its last exit. */
+	if (cpu->rip != regs->rip) {
+		v->complete = NULL;
+		v->nr_frag = 0;
+	}
 	cpu->rip = regs->rip;
 	cpu->rflags = regs->rflags | X86_EFLAGS_FIXED;
 	/* Userspace has put the guest elsewhere: what was to be raised there is void. */
