@@ -26,7 +26,7 @@ enum mk_fault {
  * Return: 0, -ENOMEM or -EINTR. Context: vm->mm is current->mm; may sleep.
  */
 int mk_mmu_create(struct mk_vm *vm);
-void mk_mmu_destroy(struct mk_vm *vm);	/* no vCPU runs any more */
+void mk_mmu_destroy(struct mk_vm *vm);	/* no vCPU runs any more, but each is still there */
 
 /* Guest frames from here on cannot be mapped, and no slot may reach them. */
 gfn_t mk_mmu_gfn_limit(void);

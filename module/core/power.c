@@ -17,11 +17,13 @@
 DEFINE_PER_CPU(bool, mk_cpu_is_on);
 
 /*
- * Guards nr_users. It changes under cpus_read_lock() too, so the hotplug
- * callbacks, which run with that lock held for writing, see a stable value.
+ * Guards nr_users and rebooting. nr_users changes under cpus_read_lock() too,
+ * so the hotplug callbacks, which run with that lock held for writing, see a
+ * stable value.
  */
 static DEFINE_MUTEX(power_lock);
 static unsigned int nr_users;
+static bool rebooting;
 
 struct power_on_result {
 	atomic_t failed;
@@ -54,8 +56,8 @@ static void power_off(void *unused)
 
 static void refuse(const struct power_on_result *res)
 {
-	pr_err("minikvm: CPU %d cannot run guests (error %d): %s\n",
-	       res->cpu, res->refusal.err, res->refusal.why ?: "no reason given");
+	pr_err_ratelimited("minikvm: CPU %d cannot run guests (error %d): %s\n",
+			   res->cpu, res->refusal.err, res->refusal.why ?: "no reason given");
 }
 
 int mk_power_get(void)
@@ -65,7 +67,9 @@ int mk_power_get(void)
 
 	mutex_lock(&power_lock);
 	cpus_read_lock();
-	if (!nr_users) {
+	if (rebooting) {
+		err = -ESHUTDOWN;
+	} else if (!nr_users) {
 		on_each_cpu(power_on, &res, 1);
 		if (atomic_read(&res.failed)) {
 			on_each_cpu(power_off, NULL, 1);
@@ -132,7 +136,10 @@ MK_SYSCORE(power_syscore, power_suspend, power_resume);
  */
 static int power_reboot(struct notifier_block *nb, unsigned long event, void *unused)
 {
+	mutex_lock(&power_lock);
+	rebooting = true;
 	on_each_cpu(power_off, NULL, 1);
+	mutex_unlock(&power_lock);
 	return NOTIFY_OK;
 }
 

@@ -13,7 +13,10 @@ DECLARE_PER_CPU(bool, mk_cpu_is_on);
 
 int mk_power_init(void);
 void mk_power_exit(void);
-/* A VM comes: take the hardware on all CPUs. -EBUSY, -EOPNOTSUPP or -EIO, and the log says why. */
+/*
+ * A VM comes: take the hardware on all CPUs. -EBUSY, -EOPNOTSUPP or -EIO, and
+ * the log says why; -ESHUTDOWN: the machine is about to reboot.
+ */
 int mk_power_get(void);
 /* A VM went: with the last one, give the hardware back. */
 void mk_power_put(void);

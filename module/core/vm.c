@@ -68,14 +68,14 @@ static void vm_free(struct mk_vm *vm)
 	struct mk_vcpu *v;
 	unsigned long id;
 
-	/* The board's timer delivers to vCPUs: it stops first. */
+	/* The board's timer and the MMU notifier both look for vCPUs: they stop first. */
 	if (vm->board)
 		vm->board->vm_free(vm);
+	mk_mmu_destroy(vm);
 	xa_for_each(&vm->vcpus, id, v)
 		mk_vcpu_destroy(v);
 	xa_destroy(&vm->vcpus);
 	preempt_notifier_dec();
-	mk_mmu_destroy(vm);
 	mk_memory_free(vm);
 	mk_power_put();
 	mmdrop(vm->mm);
