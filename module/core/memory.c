@@ -246,47 +246,6 @@ static void mark_dirty(const struct mk_slot *slot, gpa_t gpa, size_t len)
 		set_bit(page, slot->dirty->bits);
 }
 
-int mk_guest_read(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len)
-{
-	const struct mk_slot *slot;
-	const void __user *from;
-	int idx, err = 0;
-	size_t n;
-
-	idx = srcu_read_lock(&vm->srcu);
-	for (; len; gpa += n, buf += n, len -= n) {
-		n = len;
-		from = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
-		if (!from || copy_from_user(buf, from, n)) {
-			err = -EFAULT;
-			break;
-		}
-	}
-	srcu_read_unlock(&vm->srcu, idx);
-	return err;
-}
-
-int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len)
-{
-	const struct mk_slot *slot;
-	void __user *to;
-	int idx, err = 0;
-	size_t n;
-
-	idx = srcu_read_lock(&vm->srcu);
-	for (; len; gpa += n, buf += n, len -= n) {
-		n = len;
-		to = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
-		if (!to || (slot->flags & KVM_MEM_READONLY) || copy_to_user(to, buf, n)) {
-			err = -EFAULT;
-			break;
-		}
-		mark_dirty(slot, gpa, n);
-	}
-	srcu_read_unlock(&vm->srcu, idx);
-	return err;
-}
-
 /*
  * What page walks read is a matter of a few instructions; the checks that
  * copy_from_user() makes of its buffer cost more than the rest of this.
@@ -324,6 +283,51 @@ int mk_guest_read_nofault(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len)
 	}
 	pagefault_enable();
 	preempt_enable();
+	return err;
+}
+
+int mk_guest_read(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len)
+{
+	const struct mk_slot *slot;
+	const void __user *from;
+	int idx, err = 0;
+	size_t n;
+
+	/* It nearly always is there, and that is half the price. */
+	if (likely(!mk_guest_read_nofault(vm, gpa, buf, len)))
+		return 0;
+
+	idx = srcu_read_lock(&vm->srcu);
+	for (; len; gpa += n, buf += n, len -= n) {
+		n = len;
+		from = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
+		if (!from || copy_from_user(buf, from, n)) {
+			err = -EFAULT;
+			break;
+		}
+	}
+	srcu_read_unlock(&vm->srcu, idx);
+	return err;
+}
+
+int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len)
+{
+	const struct mk_slot *slot;
+	void __user *to;
+	int idx, err = 0;
+	size_t n;
+
+	idx = srcu_read_lock(&vm->srcu);
+	for (; len; gpa += n, buf += n, len -= n) {
+		n = len;
+		to = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
+		if (!to || (slot->flags & KVM_MEM_READONLY) || copy_to_user(to, buf, n)) {
+			err = -EFAULT;
+			break;
+		}
+		mark_dirty(slot, gpa, n);
+	}
+	srcu_read_unlock(&vm->srcu, idx);
 	return err;
 }
 
