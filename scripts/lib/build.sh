@@ -30,7 +30,8 @@ make_module()
 build_module()
 {
 	[ -e "$TOP/Kbuild" ] || { say "no module yet"; return 0; }
-	locked "build-$1" make_module "$1" -s >&2 || die "minikvm.ko does not build for $1"
+	locked "build-$1" make_module "$1" -s 2> >(grep -v "^Skipping BTF" >&2) >&2 ||
+		die "minikvm.ko does not build for $1"
 	objcopy --strip-debug "$CACHE/build/$1/minikvm.ko" "$2/minikvm.ko"
 	module_deps "$2/minikvm.ko" >"$2/minikvm.deps"
 }

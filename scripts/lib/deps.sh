@@ -45,7 +45,7 @@ fill_kselftest()
 	local out=$1 tar=/usr/src/linux-source-6.1.tar.xz
 	say "unpacking kselftest's headers from linux-source-6.1"
 	if [ ! -e "$tar" ]; then
-		(cd "$out" && apt-get -q download linux-source-6.1) >&2
+		(cd "$out" && apt-get -q -o APT::Sandbox::User="$(id -un)" download linux-source-6.1) >&2
 		dpkg -x "$out"/linux-source-6.1_*.deb "$out/deb"
 		tar=$out/deb$tar
 	fi

@@ -73,7 +73,7 @@ fill_kernel()
 	if [ ! -e "/boot/vmlinuz-$release" ]; then
 		say "downloading linux-image-$release"
 		mkdir "$out/deb"
-		(cd "$out/deb" && apt-get -q download "linux-image-$release") >&2
+		(cd "$out/deb" && apt-get -q -o APT::Sandbox::User="$(id -un)" download "linux-image-$release") >&2
 		dpkg -x "$out"/deb/*.deb "$out/deb"
 		from=$out/deb
 	fi

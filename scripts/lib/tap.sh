@@ -7,6 +7,7 @@
 # to file descriptor 4; tap_collect numbers and counts them.
 # Read next: scripts/check.
 
+program=	# whose output is read
 job=		# who writes: a word in front of each result
 
 result() { printf '%s %s: %s\n' "$1" "$job" "$2" >&4; }
