@@ -107,6 +107,8 @@ static enum mk_next enter(struct mk_vcpu *v)
 		goto out;
 
 	mk_fpu_reload();
+	/* Nothing that RCU protects is held from here on; see mk_guest_enter_irqoff(). */
+	rcu_note_context_switch(false);
 	guest_timing_enter_irqoff();
 	mk_xstate_enter(v);
 	do {

@@ -44,6 +44,7 @@
 #else /* C */
 
 #include <linux/cpuhotplug.h>
+#include <linux/kvm_host.h>
 #include <linux/percpu.h>
 #include <linux/syscore_ops.h>
 #include <asm/cpufeature.h>
@@ -54,6 +55,27 @@
 static inline void mk_kick_cpu(int cpu)
 {
 	(smp_ops.smp_send_reschedule)(cpu);
+}
+
+/*
+ * Around the entry of a guest, like guest_state_enter_irqoff() and its
+ * counterpart but without the note to RCU: the run loop makes that once for
+ * each time it comes by with interrupts enabled, and at every tick it does.
+ */
+static __always_inline void mk_guest_enter_irqoff(void)
+{
+	instrumentation_begin();
+	trace_hardirqs_on_prepare();
+	lockdep_hardirqs_on_prepare();
+	instrumentation_end();
+
+	context_tracking_guest_enter();
+	lockdep_hardirqs_on(CALLER_ADDR0);
+}
+
+static __always_inline void mk_guest_exit_irqoff(void)
+{
+	guest_state_exit_irqoff();
 }
 
 /*

@@ -9,7 +9,6 @@
  * Injection", "Virtual Interrupts" and "SVM Intercept Codes".
  */
 #include <linux/hw_breakpoint.h>
-#include <linux/kvm_host.h>
 #include <linux/smp.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
@@ -129,9 +128,9 @@ static noinstr bool enter(struct mk_cpu *cpu, struct svm_vcpu *s)
 {
 	bool entered;
 
-	guest_state_enter_irqoff();
+	mk_guest_enter_irqoff();
 	entered = svm_enter(cpu->gpr, &s->entry);
-	guest_state_exit_irqoff();
+	mk_guest_exit_irqoff();
 	return entered;
 }
 
