@@ -240,7 +240,7 @@ static void build_tables(struct guest *g, struct kvm_sregs *sregs,
 {
 	u64 *gdt = guest_at(g, GUEST_GDT);
 	u64 *idt = guest_at(g, GUEST_IDT);
-	u64 *rsp = guest_at(g, GUEST_TSS + 4);
+	u8 *tss = guest_at(g, GUEST_TSS);
 
 	for (unsigned int ring = 0; ring < 4; ring++) {
 		struct kvm_segment code = flat(SEL_CODE(ring), 0xb, is_long);
@@ -253,9 +253,11 @@ static void build_tables(struct guest *g, struct kvm_sregs *sregs,
 	sregs->gdt.base = GUEST_GDT;
 	sregs->gdt.limit = GDT_LIMIT;
 
-	memset(rsp - 1, 0, 0x6c);
+	/* The stacks of rings 0 to 2; the map of I/O permissions is empty. */
+	memset(tss, 0, 0x68);
 	for (unsigned int ring = 0; ring < 3; ring++)
-		memcpy(rsp + ring, &(u64){ GUEST_STACK - 0x1000 }, 8);
+		memcpy(tss + 4 + 8 * ring, &(u64){ GUEST_STACK - 0x1000 }, 8);
+	memcpy(tss + 0x66, &(u16){ 0x68 }, 2);
 
 	for (u64 vector = 0; is_long && vector < 256; vector++) {
 		u64 entry = (uintptr_t)guest_vectors + 16 * vector;
