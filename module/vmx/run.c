@@ -103,7 +103,7 @@ static noinstr bool enter(struct mk_cpu *cpu, struct vmx_vcpu *v, struct mk_exit
 {
 	bool failed;
 
-	guest_state_enter_irqoff();
+	mk_guest_enter_irqoff();
 
 	if (static_branch_unlikely(&l1d_flush))
 		flush_l1d();
@@ -126,7 +126,7 @@ static noinstr bool enter(struct mk_cpu *cpu, struct vmx_vcpu *v, struct mk_exit
 		}
 	}
 
-	guest_state_exit_irqoff();
+	mk_guest_exit_irqoff();
 	return failed;
 }
 
@@ -208,7 +208,7 @@ static void prepare(struct mk_cpu *cpu, struct vmx_vcpu *v)
 	}
 	if (cpu->inject.type)
 		inject(cpu, v);
-	if (unlikely(cpu->dr7 & DR_GLOBAL_ENABLE_MASK) || unlikely(cpu->dr7 & DR_LOCAL_ENABLE_MASK))
+	if (unlikely(cpu->dr7 & (DR_GLOBAL_ENABLE_MASK | DR_LOCAL_ENABLE_MASK)))
 		for (int i = 0; i < 4; i++)
 			set_debugreg(cpu->dr[i], i);
 	follow_host(v);
@@ -219,7 +219,7 @@ static void prepare(struct mk_cpu *cpu, struct vmx_vcpu *v)
 }
 
 /* How an exit reason is to be read. */
-#define LEN	BIT(0)	/* an instruction caused it, and its length is known */
+#define LEN	BIT(0)	/* an instruction caused it, whose length is known */
 #define VEC	BIT(1)	/* it may have cut short the delivery of an event */
 #define MORE	BIT(2)	/* there is more to read about it */
 
@@ -443,8 +443,11 @@ static void read_exit(struct mk_cpu *cpu, struct mk_exit *x)
 
 	x->kind = reasons[x->hw].kind;
 	flags = reasons[x->hw].flags;
-	if (flags & LEN)
+	if (flags & LEN) {
+		/* Whoever completes it asks for these; one by one they cost more. */
+		vmx_fetch_insn(cpu);
 		x->len = vmread(VM_EXIT_INSTRUCTION_LEN);
+	}
 	if (flags & VEC)
 		vectoring = take_vectoring(cpu);
 	if (!(flags & MORE))

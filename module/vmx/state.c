@@ -29,53 +29,51 @@ static_assert(SEG_FIELD(AR_BYTES, MK_TR) == GUEST_TR_AR_BYTES);
 /* Bits of an access-rights field that the hardware defines. */
 #define AR_DEFINED	0x1f0ffu
 
-static u32 seg_group(int seg)
+static void fetch_seg(struct mk_cpu *cpu, int i)
 {
-	return seg == MK_CS || seg == MK_SS ? MK_G_CODE : MK_G_SEG;
+	struct mk_seg *seg = &cpu->seg[i];
+
+	seg->sel = vmread(SEG_FIELD(SELECTOR, i));
+	seg->base = vmread(SEG_FIELD(BASE, i));
+	seg->limit = vmread(SEG_FIELD(LIMIT, i));
+	seg->ar = vmread(SEG_FIELD(AR_BYTES, i));
 }
 
-static void fetch_segs(struct mk_cpu *cpu, u32 groups)
+static void flush_seg(struct mk_cpu *cpu, int i)
 {
-	for (int i = 0; i < MK_NR_SEG; i++) {
-		struct mk_seg *seg = &cpu->seg[i];
+	const struct mk_seg *seg = &cpu->seg[i];
+	u32 ar = seg->ar & AR_DEFINED;
 
-		if (!(groups & seg_group(i)))
-			continue;
-		seg->sel = vmread(SEG_FIELD(SELECTOR, i));
-		seg->base = vmread(SEG_FIELD(BASE, i));
-		seg->limit = vmread(SEG_FIELD(LIMIT, i));
-		seg->ar = vmread(SEG_FIELD(AR_BYTES, i));
-	}
+	/*
+	 * Loading a segment sets its accessed bit, and an entry insists on it.
+	 * VMMs that describe segments from a table leave it out.
+	 */
+	if (i <= MK_GS && (ar & MK_AR_S) && !(ar & MK_AR_UNUSABLE))
+		ar |= 1;
+	vmwrite(SEG_FIELD(SELECTOR, i), seg->sel);
+	vmwrite(SEG_FIELD(BASE, i), seg->base);
+	vmwrite(SEG_FIELD(LIMIT, i), seg->limit);
+	vmwrite(SEG_FIELD(AR_BYTES, i), ar);
 }
 
-static void flush_segs(struct mk_cpu *cpu, u32 groups)
-{
-	for (int i = 0; i < MK_NR_SEG; i++) {
-		const struct mk_seg *seg = &cpu->seg[i];
-		u32 ar = seg->ar & AR_DEFINED;
+/* Those of MK_G_SEG; CS and SS are MK_G_CODE. */
+static const u8 data_segs[] = { MK_ES, MK_DS, MK_FS, MK_GS, MK_LDTR, MK_TR };
 
-		if (!(groups & seg_group(i)))
-			continue;
-		/*
-		 * Loading a segment sets its accessed bit, and an entry insists
-		 * on it. VMMs that describe segments from a table leave it out.
-		 */
-		if (i <= MK_GS && (ar & MK_AR_S) && !(ar & MK_AR_UNUSABLE))
-			ar |= 1;
-		vmwrite(SEG_FIELD(SELECTOR, i), seg->sel);
-		vmwrite(SEG_FIELD(BASE, i), seg->base);
-		vmwrite(SEG_FIELD(LIMIT, i), seg->limit);
-		vmwrite(SEG_FIELD(AR_BYTES, i), ar);
-	}
+static u32 shadow_of(u32 info)
+{
+	return (info & GUEST_INTR_STATE_STI ? MK_SHADOW_STI : 0) |
+	       (info & GUEST_INTR_STATE_MOV_SS ? MK_SHADOW_MOVSS : 0) |
+	       (info & GUEST_INTR_STATE_NMI ? MK_SHADOW_NMI : 0);
 }
 
-static void fetch_shadow(struct mk_cpu *cpu)
+void vmx_fetch_insn(struct mk_cpu *cpu)
 {
 	u32 info = vmread(GUEST_INTERRUPTIBILITY_INFO);
 
-	cpu->shadow = (info & GUEST_INTR_STATE_STI ? MK_SHADOW_STI : 0) |
-		      (info & GUEST_INTR_STATE_MOV_SS ? MK_SHADOW_MOVSS : 0) |
-		      (info & GUEST_INTR_STATE_NMI ? MK_SHADOW_NMI : 0);
+	cpu->rip = vmread(GUEST_RIP);
+	cpu->rflags = vmread(GUEST_RFLAGS);
+	cpu->shadow = likely(!info) ? 0 : shadow_of(info);
+	cpu->valid |= MK_G_RIP | MK_G_RFLAGS | MK_G_SHADOW;
 }
 
 static void flush_shadow(struct mk_cpu *cpu)
@@ -185,8 +183,21 @@ static void fetch(struct mk_cpu *cpu, u32 groups)
 		cpu->rip = vmread(GUEST_RIP);
 	if (groups & MK_G_RFLAGS)
 		cpu->rflags = vmread(GUEST_RFLAGS);
-	if (groups & MK_G_SEGS)
-		fetch_segs(cpu, groups);
+	if (groups & MK_G_SHADOW)
+		cpu->shadow = shadow_of(vmread(GUEST_INTERRUPTIBILITY_INFO));
+	if (groups & MK_G_CODE) {
+		fetch_seg(cpu, MK_CS);
+		fetch_seg(cpu, MK_SS);
+	}
+
+	/* So much for what exits ask for; the rest is rare. */
+	groups &= ~(MK_G_RSP | MK_G_RIP | MK_G_RFLAGS | MK_G_SHADOW | MK_G_CODE);
+	if (likely(!groups))
+		return;
+
+	if (groups & MK_G_SEG)
+		for (int i = 0; i < ARRAY_SIZE(data_segs); i++)
+			fetch_seg(cpu, data_segs[i]);
 	if (groups & MK_G_TABLES) {
 		cpu->gdt.base = vmread(GUEST_GDTR_BASE);
 		cpu->gdt.limit = vmread(GUEST_GDTR_LIMIT);
@@ -211,8 +222,6 @@ static void fetch(struct mk_cpu *cpu, u32 groups)
 		fetch_kernel_gs_base(cpu);
 	if (groups & MK_G_PAT)
 		cpu->pat = vmread(GUEST_IA32_PAT);
-	if (groups & MK_G_SHADOW)
-		fetch_shadow(cpu);
 	if (groups & MK_G_DEBUGCTL)
 		cpu->debugctl = vmread(GUEST_IA32_DEBUGCTL);
 }
@@ -250,8 +259,13 @@ void vmx_flush(struct mk_cpu *cpu)
 	if (likely(!groups))
 		return;
 
-	if (groups & MK_G_SEGS)
-		flush_segs(cpu, groups);
+	if (groups & MK_G_CODE) {
+		flush_seg(cpu, MK_CS);
+		flush_seg(cpu, MK_SS);
+	}
+	if (groups & MK_G_SEG)
+		for (int i = 0; i < ARRAY_SIZE(data_segs); i++)
+			flush_seg(cpu, data_segs[i]);
 	if (groups & MK_G_TABLES) {
 		vmwrite(GUEST_GDTR_BASE, cpu->gdt.base);
 		vmwrite(GUEST_GDTR_LIMIT, cpu->gdt.limit);

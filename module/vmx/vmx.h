@@ -123,6 +123,8 @@ void vmx_switch_in(struct mk_cpu *cpu);
 
 /* state.c */
 void vmx_need(struct mk_cpu *cpu, u32 groups);
+/* After an exit: what the completion of an instruction needs, RIP, RFLAGS and the shadow. */
+void vmx_fetch_insn(struct mk_cpu *cpu);
 /* Write the dirty groups to the current VMCS. */
 void vmx_flush(struct mk_cpu *cpu);
 /* Bring SYSCALL's MSRs from @from to @to, where they differ; *@from follows. */
