@@ -7,8 +7,8 @@
 # usage: linux.sh [DEVICE]
 #
 # $MINIKVM names the launcher (default: minikvm, found in PATH), $MINIKVM_GUEST a
-# directory with vmlinux or bzImage, and an initrd that announces itself as
-# scripts/l2/init does (default: /guest).
+# directory with vmlinux or bzImage, an initrd that announces itself as
+# scripts/l2/init does, and perhaps a command line in cmdline (default: /guest).
 
 device=${1:-${MINIKVM_DEVICE:-/dev/minikvm}}
 launcher=${MINIKVM:-minikvm}
@@ -18,6 +18,7 @@ skip() { echo "1..0 # SKIP $1"; exit 4; }
 [ -e "$device" ] || skip "$device is not there"
 [ -e "$guest/initrd" ] || skip "no guest in $guest"
 
+append=$(cat "$guest/cmdline" 2>/dev/null) || append="console=ttyS0 panic=-1"
 out=$(mktemp) || exit 1
 trap 'rm -f "$out" "$out.status"' EXIT
 nr=0
@@ -41,7 +42,7 @@ for kernel in vmlinux bzImage; do
 	# The console goes on as it comes: whoever waits sees that it lives.
 	{
 		"$launcher" run --device "$device" --mem 256M --kernel "$guest/$kernel" \
-			--initrd "$guest/initrd" --append "console=ttyS0,115200 panic=-1" 2>&1
+			--initrd "$guest/initrd" --append "$append" 2>&1
 		echo $? >"$out.status"
 	} | tee "$out" | sed 's/^/# /'
 	result "$kernel reaches userspace" grep -q '^minikvm-guest: Linux' "$out"

@@ -105,21 +105,29 @@ watch_console()
 	fi
 }
 
-# Run command $1 in the machine, or a shell without one. Returns the status of the
-# command; 124 when it hung or the deadline passed; 125 when L1 died or its kernel
-# complained.
+machine_load()
+{
+	[ -z "$1" ] || echo "$1" >"$work/root/cmd"
+	pack "$work/root" >"$work/run.cpio"
+	"${machine}_build"
+}
+
+# A shell in the machine, or command $1, on this terminal.
+machine_shell()
+{
+	touch "$work/root/interactive"
+	machine_load "${1-}"
+	"${machine}_shell"
+}
+
+# Run command $1 in the machine. Returns the status of the command; 124 when it hung or
+# the deadline passed; 125 when L1 died or its kernel complained.
 machine_run()
 {
 	local status started=$SECONDS
-	[ -z "${1-}" ] || echo "$1" >"$work/root/cmd"
-	pack "$work/root" >"$work/run.cpio"
+	machine_load "$1"
 	rm -f "$work"/{status,stalled}
 	say "$machine: $("${machine}_name"), kernel $series, $cpus CPU, deadline $deadline s, log $log"
-	"${machine}_build"
-	if [ -z "${1-}" ]; then
-		"${machine}_shell"
-		return
-	fi
 	"${machine}_start" 2>"$work/emulator" | watch_console || true
 	if [ ! -e "$work/status" ]; then
 		status=124
