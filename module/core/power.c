@@ -12,6 +12,7 @@
 
 #include "backend.h"
 #include "core/power.h"
+#include "core/vcpu.h"
 #include "hw/compat.h"
 
 DEFINE_PER_CPU(bool, mk_cpu_is_on);
@@ -120,11 +121,13 @@ static int power_cpu_down(unsigned int cpu)
 static int power_suspend(void)
 {
 	power_off(NULL);
+	mk_time_suspend();
 	return 0;
 }
 
 static void power_resume(void)
 {
+	mk_time_resume();
 	power_cpu_up(raw_smp_processor_id());
 }
 

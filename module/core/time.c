@@ -2,11 +2,46 @@
 /*
  * The guest's time stamp counter: the host's plus an offset.
  *
+ * A machine that was suspended to RAM may begin to count from 0 again. A guest
+ * that saw this would believe that time stands still, until the counter is
+ * back where it was; so the offsets take up what was lost.
+ *
  * Read next: core/msr.c for IA32_TSC and IA32_TSC_ADJUST.
  */
 #include <asm/tsc.h>
 
 #include "core/vcpu.h"
+
+/* Host ticks. Both change while no task runs: see core/power.c. */
+static u64 suspended_at, lost;
+
+void mk_time_suspend(void)
+{
+	suspended_at = rdtsc();
+}
+
+void mk_time_resume(void)
+{
+	u64 now = rdtsc();
+
+	if (now < suspended_at)
+		lost += suspended_at - now;
+}
+
+u64 mk_host_tsc(void)
+{
+	return rdtsc() + lost;
+}
+
+void mk_time_catch_up(struct mk_vcpu *v)
+{
+	u64 more = lost - v->tsc_lost;
+
+	if (unlikely(more)) {
+		v->tsc_lost = lost;
+		mk_shift_guest_tsc(v, more);
+	}
+}
 
 /* Ticks as the guest would read them now. */
 u64 mk_guest_tsc(struct mk_vcpu *v)

@@ -23,6 +23,7 @@
 static void load_here(struct mk_vcpu *v)
 {
 	if (likely(__this_cpu_read(mk_cpu_is_on))) {
+		mk_time_catch_up(v);
 		mk_hw->load(&v->cpu);
 		v->loaded = true;
 	}

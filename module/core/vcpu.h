@@ -81,6 +81,7 @@ struct mk_vcpu {
 	bool uses_pkru;
 	u32 host_pkru;
 	u32 mp_state;			/* KVM_MP_STATE_* */
+	u64 tsc_lost;			/* ticks that tsc_offset makes up for: see core/time.c */
 
 	struct fpu_guest fpu;		/* see core/fpu.c */
 	u64 guest_xcr0_allowed;		/* what XSETBV may set, from CPUID 0xd */
@@ -271,6 +272,13 @@ int mk_get_fpu(struct mk_vcpu *v, struct kvm_fpu *fpu);
 int mk_set_fpu(struct mk_vcpu *v, const struct kvm_fpu *fpu);
 
 /* core/time.c */
+/* The last CPU goes to sleep, wakes up; interrupts off, no other CPU is there. */
+void mk_time_suspend(void);
+void mk_time_resume(void);
+/* The host's counter as if it had never been reset, in ticks. */
+u64 mk_host_tsc(void);
+/* Before the vCPU is loaded: add what the host's counter has lost meanwhile. */
+void mk_time_catch_up(struct mk_vcpu *v);
 u64 mk_guest_tsc(struct mk_vcpu *v);
 void mk_set_guest_tsc(struct mk_vcpu *v, u64 tsc);
 void mk_shift_guest_tsc(struct mk_vcpu *v, s64 delta);

@@ -96,7 +96,7 @@ struct mk_vm {
 
 	gpa_t tss_addr, ident_addr;	/* [L] */
 	u32 tsc_khz;			/* (c) of the host */
-	s64 tsc_offset;			/* [L] new vCPUs start with it: guest TSC 0 at creation */
+	s64 tsc_offset;			/* (c) new vCPUs start with it: guest TSC 0 at creation */
 };
 
 static inline const struct mk_board_ops *mk_board(const struct mk_vm *vm)
