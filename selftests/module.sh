@@ -47,8 +47,13 @@ skip() {	# NAME REASON
 	echo "ok $nr $1 # SKIP $2"
 }
 
-# mov dx, 0x3f8; mov al, '.'; out dx, al; xor cx, cx; loop $; jmp -7
-printf '\272\370\003\260.\356\061\311\342\376\353\371' >"$tmp/tick"
+# Dots, and an exclamation mark where the TSC went back.
+#	xor edi, edi
+# 1:	rdtsc; shrd eax, edx, 16; mov dx, 0x3f8; cmp eax, edi; mov edi, eax
+#	mov al, '.'; jae 2f; mov al, '!'
+# 2:	out dx, al; xor cx, cx; loop $; jmp 1b
+printf '\146\061\377\017\061\146\017\254\320\020\272\370\003\146\071\370\146\211\307' >"$tmp/tick"
+printf '\260.s\002\260!\356\061\311\342\376\353\343' >>"$tmp/tick"
 # hlt
 printf '\364' >"$tmp/halt"
 
@@ -71,6 +76,8 @@ start() {	# NAME DEVICE [COMMAND...]
 }
 
 dots() { stat -c %s "$tmp/$1.dots"; }
+
+steady() { [ -s "$tmp/$1.dots" ] && ! grep -qF ! "$tmp/$1.dots"; }	# NAME: its TSC never went back
 
 # By turns, not by seconds: the clock of a slow machine crawls.
 advances() {	# NAME: its guest comes on
@@ -252,7 +259,9 @@ cpus() {
 	result "the guest moves there" move "$one" 2
 	result "and goes on" advances one
 	result "its CPU goes" plug 0
-	result "it ends elsewhere" stop "$one"
+	result "it goes on elsewhere" advances one
+	result "its TSC never went back" steady one
+	result "it ends" stop "$one"
 	result "CPU 1 comes back, with no VM there" plug 1
 	result "stock KVM finds all CPUs free" load_stock
 	result "and runs on the first" runs $stock taskset 1
@@ -277,6 +286,7 @@ sleeps() {
 	one=$guest
 	result "the machine sleeps and wakes" sleep_deeply
 	result "the guest goes on" advances one
+	result "its TSC did not go back" steady one
 	result "another VM starts" runs "$device"
 	result "the guest ends" stop "$one"
 	result "the machine sleeps without a VM" sleep_deeply
