@@ -234,6 +234,8 @@ static enum mk_next exit_cr(struct mk_vcpu *v, struct mk_exit *x)
 		mk_cpu_need(&v->cpu, MK_G_CR);
 		err = mk_set_cr0(v, v->cpu.cr0 & ~(u64)X86_CR0_TS);
 		break;
+	case MK_SMSW:
+		return mk_emulate(v);
 	default:	/* LMSW can set PE, and not clear it */
 		mk_cpu_need(&v->cpu, MK_G_CR);
 		err = mk_set_cr0(v, (v->cpu.cr0 & ~0xeull) | (x->cr.lmsw & 0xf));
@@ -365,7 +367,13 @@ static enum mk_next exit_unknown(struct mk_vcpu *v, struct mk_exit *x)
 		      x->hw, x->raw.qual);
 }
 
-#define FAST	BIT(0)	/* may run with interrupts disabled */
+/*
+ * FAST: the guest is entered again with interrupts still disabled. Only for
+ * what completes an instruction: then the next boundary lets an interrupt of
+ * the host out. An exception that recurs in its own delivery never comes to
+ * one, and windows precede interrupts.
+ */
+#define FAST	BIT(0)
 #define INSN	BIT(1)	/* an instruction exited: x->len must be known */
 
 static const struct {
