@@ -382,7 +382,7 @@ static void arm_timer(bool on)
 {
 	struct sigaction action = { .sa_handler = ignore_signal };
 	struct itimerval timer = {
-		.it_value.tv_usec = on ? 20000 : 0,
+		.it_value.tv_usec = on ? 5000 : 0,
 		.it_interval.tv_usec = on ? 1000 : 0,
 	};
 

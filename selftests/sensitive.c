@@ -275,7 +275,6 @@ static void guest_flags(u32 ring)
 		guest_equal(guest_try("mov %%cr0, %%rax", : : : "rax"), 13);
 		guest_equal(guest_try("mov %%cr3, %%rax", : : : "rax"), 13);
 		guest_equal(guest_try("mov %%db7, %%rax", : : : "rax"), 13);
-		guest_equal(guest_try("wbinvd", : : : "memory"), 13);
 		guest_equal(guest_try("outb %%al, $0x80", : : : "memory"), 13);
 		guest_equal(guest_try("inb $0x80, %%al", : : : "rax"), 13);
 		guest_equal(guest_try("swapgs", : : : "memory"), 13);
