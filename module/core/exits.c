@@ -368,9 +368,9 @@ static enum mk_next exit_unknown(struct mk_vcpu *v, struct mk_exit *x)
 }
 
 /*
- * FAST: the guest is entered again with interrupts still disabled. Only for
- * what completes an instruction: then the next boundary lets an interrupt of
- * the host out. An exception that recurs in its own delivery never comes to
+ * FAST: the guest is entered again with interrupts still disabled. Only where
+ * it then gets to an instruction boundary: there an interrupt of the host
+ * ends its run. An exception that recurs in its own delivery never comes to
  * one, and windows precede interrupts.
  */
 #define FAST	BIT(0)
