@@ -73,7 +73,7 @@ static bool gate_stops(const struct kvm_pit_channel_state *c)
 static u64 elapsed(const struct mk_pit *pit, int n)
 {
 	const struct kvm_pit_channel_state *c = &pit->ch[n];
-	s64 now = !c->gate && gate_stops(c) ? pit->gate_fell : ktime_get_ns();
+	s64 now = !c->gate && gate_stops(c) ? pit->gate_fell : ktime_get();
 
 	return ns_to_clocks(max(now - c->count_load_time, 0LL));
 }

@@ -58,6 +58,7 @@ int main(void)
 	exec_tests();
 	native_tests();
 	sregs_tests();
+	board_tests();
 	printf("1..%u\n", run);
 	return failed || !run;
 }

@@ -17,5 +17,6 @@ void insn_tests(void);
 void exec_tests(void);
 void native_tests(void);
 void sregs_tests(void);
+void board_tests(void);
 
 #endif

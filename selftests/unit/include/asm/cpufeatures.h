@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#define X86_FEATURE_X2APIC		21
+#define X86_FEATURE_TSC_DEADLINE_TIMER	24

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * The core as the board sees it, without what is behind it: what module/core
+ * declares in vm.h and vcpu.h and the board uses, nothing else.
+ */
+#ifndef SHIM_CORE_VCPU_H
+#define SHIM_CORE_VCPU_H
+
+#include <errno.h>
+#include <string.h>
+
+#include <linux/kvm.h>
+#include <linux/bitops.h>
+#include <linux/spinlock.h>
+
+#define READ_ONCE(x)		(x)
+#define WRITE_ONCE(x, val)	((void)((x) = (val)))
+#define likely(x)		(x)
+#define unlikely(x)		(x)
+#define ARRAY_SIZE(a)		((int)(sizeof(a) / sizeof(*(a))))
+#define container_of(p, type, member) ((type *)((char *)(p) - offsetof(type, member)))
+#define min(a, b)		((a) < (b) ? (a) : (b))
+#define max(a, b)		((a) > (b) ? (a) : (b))
+#define min_t(type, a, b)	min((type)(a), (type)(b))
+#define max_t(type, a, b)	max((type)(a), (type)(b))
+#define U32_MAX			0xffffffffu
+#define PAGE_SHIFT		12
+#define PAGE_MASK		(~0xfffULL)
+
+typedef u64 gpa_t;
+
+struct mk_vm;
+struct mk_vcpu;
+
+#define MK_NR_GSI	24
+
+struct mk_board_ops {
+	int (*vcpu_init)(struct mk_vcpu *v);
+	void (*vcpu_free)(struct mk_vcpu *v);
+	void (*vcpu_reset)(struct mk_vcpu *v, bool init);
+	int (*irq_pending)(struct mk_vcpu *v);
+	int (*irq_ack)(struct mk_vcpu *v);
+	bool (*mmio)(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write);
+	bool (*pio)(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write);
+	u64 (*get_cr8)(struct mk_vcpu *v);
+	void (*set_cr8)(struct mk_vcpu *v, u64 cr8);
+	int (*msr_get)(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
+	int (*msr_set)(struct mk_vcpu *v, u32 msr, u64 val, bool host);
+	void (*vm_free)(struct mk_vm *vm);
+};
+
+#define FAKE_VCPUS	4
+
+struct xarray { struct mk_vcpu *entry[FAKE_VCPUS]; };
+
+#define xa_load(xa, id)		((id) < FAKE_VCPUS ? (xa)->entry[id] : NULL)
+#define xa_for_each(xa, id, v) \
+	for (id = 0; id < FAKE_VCPUS; id++) if ((v = (xa)->entry[id]))
+
+struct mk_vm {
+	struct mutex lock;
+	struct xarray vcpus;
+	int nr_vcpus;
+	const struct mk_board_ops *board;
+	void *irqchip;
+	u32 tsc_khz;
+};
+
+struct mk_vcpu {
+	struct mk_vm *vm;
+	int id;
+	struct { u64 cr8; } cpu;
+	u8 maxphyaddr;
+	void *apic;
+	bool event;		/* MK_REQ_EVENT */
+	unsigned int nmis;
+};
+
+#define mk_board(vm)			((vm)->board)
+#define mk_request(v, req)		((void)((v)->event = true))
+#define mk_vcpu_kick(v)			((void)(v))
+#define mk_queue_nmi(v)			((void)(v)->nmis++)
+#define mk_cpuid_refresh(v)		((void)(v))
+
+enum { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
+
+/* Everything that the board asks for. */
+static inline bool mk_guest_has(const struct mk_vcpu *v, u32 function, u32 index, int reg, u32 bit)
+{
+	return true;
+}
+
+u64 mk_guest_tsc(struct mk_vcpu *v);
+
+#endif
