@@ -340,6 +340,15 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 		return unknown(v, bytes, n);
 	}
 
+	/* SMSW: a MOV of what the guest's CR0 holds, 16 bits wide to memory. */
+	if (x.insn.map == 1 && x.insn.opcode == 0x01 && (x.insn.reg & 7) == 4) {
+		x.insn.op = MK_OP_MOV;
+		x.insn.dst = MK_O_RM;
+		x.insn.src = MK_O_IMM;
+		x.insn.imm = cpu->cr0;
+		x.insn.size = x.insn.mod == 3 ? x.insn.opsize : 2;
+	}
+
 	x.cpu.gpr = cpu->gpr;
 	x.cpu.seg = cpu->seg;
 	x.cpu.rip = cpu->rip;

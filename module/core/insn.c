@@ -115,7 +115,12 @@ static bool fill_crdr(struct mk_vcpu *v, struct mk_exit *x, const struct mk_insn
 	case 0x06:
 		x->cr.access = MK_CLTS;
 		return true;
-	case 0x01:	/* LMSW r/m16; the memory form is left to mk_emulate's walk */
+	case 0x01:
+		if ((insn->reg & 7) == 4) {
+			x->cr.access = MK_SMSW;
+			return true;
+		}
+		/* LMSW r/m16; nobody has been seen to load it from memory. */
 		if (insn->mod != 3)
 			return false;
 		x->cr.access = MK_LMSW;

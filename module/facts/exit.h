@@ -62,6 +62,7 @@ enum mk_crdr_access {
 	MK_MOV_FROM,
 	MK_CLTS,
 	MK_LMSW,
+	MK_SMSW,	/* to a register or to memory; decode the instruction again */
 };
 
 /* mk_exit.flags */

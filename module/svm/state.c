@@ -126,13 +126,15 @@ static void flush_segs(const struct mk_cpu *cpu, struct vmcb_save_area *a)
 
 static void flush_cr(const struct mk_cpu *cpu, struct vmcb *vmcb)
 {
-	bool hide_cr0 = cpu->cr0 & CR0_CACHE;
+	bool cache = cpu->cr0 & CR0_CACHE;
+	bool hide = cache || (svm_cr4_forced & ~cpu->cr4);
 
 	vmcb->save.cr0 = cpu->cr0 & ~(u64)CR0_CACHE;
 	vmcb->save.cr4 = cpu->cr4 | svm_cr4_forced;
-	svm_intercept(vmcb, INTERCEPT_CR0_READ, hide_cr0);
-	svm_intercept(vmcb, INTERCEPT_CR0_WRITE, hide_cr0);
-	svm_intercept(vmcb, INTERCEPT_CR4_READ, svm_cr4_forced & ~cpu->cr4);
+	/* Both or none: QEMU 10 emulates reads of CR4 by CR0's intercept. */
+	svm_intercept(vmcb, INTERCEPT_CR0_READ, hide);
+	svm_intercept(vmcb, INTERCEPT_CR4_READ, hide);
+	svm_intercept(vmcb, INTERCEPT_CR0_WRITE, cache);
 }
 
 void svm_flush(struct mk_cpu *cpu)
