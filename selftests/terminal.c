@@ -20,7 +20,10 @@
 
 static const char *device;
 
-GUEST_ASM(spin, 16, "jmp .");
+/* Never ends, but exits all the time: so nobody waits long for the CPU. */
+GUEST_ASM(spin, 16,
+	"1:	in $0x80, %al\n"
+	"	jmp 1b");
 
 /* A zero limit leaves no way to deliver the breakpoint, nor what follows. */
 GUEST_ASM(triple_fault, 16,
