@@ -39,7 +39,10 @@ static DEFINE_PER_CPU(struct vmx_percpu, vmx_percpu);
 
 void vmx_insn_failed(const char *insn, unsigned long field)
 {
-	pr_err_once("%s of %#lx failed, VM-instruction error %lu\n", insn, field,
+	/* At a reboot VMX goes while guests run; then there is nothing to report. */
+	if (!this_cpu_read(vmx_percpu.on))
+		return;
+	pr_err_once("minikvm: %s of %#lx failed, VM-instruction error %lu\n", insn, field,
 		    field == VM_INSTRUCTION_ERROR ? 0 : vmread(VM_INSTRUCTION_ERROR));
 }
 
@@ -328,7 +331,7 @@ void vmx_cpu_off(void)
 		clear_here(v);
 	p->on = false;
 	if (!vmxoff())
-		pr_err_once("VMXOFF failed\n");
+		pr_err_once("minikvm: VMXOFF failed\n");
 	cr4_clear_bits(X86_CR4_VMXE);
 	intel_pt_handle_vmx(0);
 }
