@@ -79,13 +79,12 @@ dots() { stat -c %s "$tmp/$1.dots"; }
 
 steady() { [ -s "$tmp/$1.dots" ] && ! grep -qF ! "$tmp/$1.dots"; }	# NAME: its TSC never went back
 
-# By turns, not by seconds: the clock of a slow machine crawls.
+# By turns, not by seconds: the clock of a slow machine crawls, and sleeping costs.
 advances() {	# NAME: its guest comes on
 	local before
 	before=$(dots "$1")
-	for _ in $(seq 500); do
+	for _ in $(seq 3000); do
 		[ "$(dots "$1")" -lt $((before + 3)) ] || return 0
-		usleep 10000
 	done
 	echo "the guest stands still, with $before dots"
 	return 1
@@ -224,7 +223,7 @@ move() {	# PID MASK: all its threads
 
 wander() {
 	local turn
-	for turn in 1 2 3 4 5 6 7 8; do
+	for turn in 1 2 3 4; do
 		move "$one" $((turn % 2 + 1)) || return
 		advances one || return
 	done
@@ -233,7 +232,7 @@ wander() {
 
 # The guest is on the CPU that goes.
 replug() {
-	for _ in 1 2 3; do
+	for _ in 1 2; do
 		move "$one" 2 && advances one && plug 0 && advances one &&
 			plug 1 && advances one || return
 	done
