@@ -9,6 +9,7 @@
  *
  * Assembled for each run, with
  *   KERNEL_CHUNKS, INITRD_CHUNKS	length in chunks of 256 sectors
+ *   KERNEL_ENTRY		physical address of startup_64, which need not be the first byte
  *   INITRD_SIZE		length in bytes
  *   VMLINUZ			file whose setup header is handed on
  *   CMDLINE			file with the command line
@@ -193,7 +194,7 @@ not_busy:
 	.code64
 long:
 	movl	$boot_params, %esi
-	movl	$KERNEL_ADDR, %eax
+	movl	$KERNEL_ENTRY, %eax
 	jmp	*%rax
 
 	.balign	8

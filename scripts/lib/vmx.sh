@@ -21,6 +21,7 @@ vmx_build()
 	echo -n "$vmx_cmdline $append" >"$work/cmdline"
 	gcc -c -o "$work/boot.o" "$TOP/scripts/boot/boot.S" \
 		-DKERNEL_CHUNKS="$(chunks "$kernel/vmlinux.bin")" \
+		-DKERNEL_ENTRY="$(readelf -h "$kernel/vmlinux" | sed -n 's/.*Entry point address: *//p')" \
 		-DINITRD_CHUNKS="$(chunks "$work/initrd")" \
 		-DINITRD_SIZE="$(stat -c %s "$work/initrd")" \
 		-DVMLINUZ="\"$kernel/vmlinuz\"" -DCMDLINE="\"$work/cmdline\""
