@@ -5,10 +5,13 @@
  * while the guest runs.  The guest has to see what the program sees.
  */
 #include <kselftest_harness.h>
+#include <linux/userfaultfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include "guest.h"
 
-#ifndef MADV_PAGEOUT
-#define MADV_PAGEOUT	21
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE	25
 #endif
 
 #define GPA	0x40000000ul
@@ -316,9 +319,151 @@ TEST_F(mmu, file_mapping_read_only)
 	close(fd);
 }
 
+static void write_to(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY);
+
+	if (fd < 0)
+		return;
+	if (write(fd, text, strlen(text)) < 0)
+		errno = 0;	/* not everybody may; nothing moves then */
+	close(fd);
+}
+
+static bool soft_dirty(void *address)
+{
+	int fd = open("/proc/self/pagemap", O_RDONLY);
+	u64 entry = 0;
+
+	if (pread(fd, &entry, 8, (uintptr_t)address / PAGE * 8) != 8)
+		die("/proc/self/pagemap: %s", strerror(errno));
+	close(fd);
+	return entry & BIT(55);
+}
+
+/* The guest's writes are the process's: its page table says so. */
+TEST_F(mmu, guest_writes_make_pages_dirty)
+{
+	struct guest *g = &self->g;
+
+	madvise(self->memory, BYTES, MADV_NOHUGEPAGE);
+	for (u64 page = 0; page < 16; page++)
+		poke(g, page, 1);
+	write_to("/proc/self/clear_refs", "4");
+	*word(self->memory, 8) = 1;
+	if (soft_dirty(self->memory) || !soft_dirty(self->memory + 8 * PAGE))
+		SKIP(return, "this kernel keeps no soft-dirty bits");
+	EXPECT_EQ(peek(g, 1), 1);
+	EXPECT_FALSE(soft_dirty(self->memory + PAGE));
+	poke(g, 2, 2);
+	EXPECT_TRUE(soft_dirty(self->memory + 2 * PAGE));
+}
+
+TEST_F(mmu, mapping_moved_away)
+{
+	struct guest *g = &self->g;
+	u8 *away = mmap(NULL, HUGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS,
+			-1, 0);
+
+	ASSERT_NE(away, MAP_FAILED);
+	poke(g, 4, 44);
+	ASSERT_EQ(mremap(self->memory, HUGE, HUGE,
+			 MREMAP_MAYMOVE | MREMAP_FIXED, away), away);
+	EXPECT_EQ(*word(away, 4), 44);
+	EXPECT_EQ(access_errno(g, 4, false), -EFAULT);
+	ASSERT_EQ(mremap(away, HUGE, HUGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			 self->memory), self->memory);
+	agent_finish(g);
+	EXPECT_EQ(peek(g, 4), 44);
+}
+
+/* Pages that are the same become one, until somebody writes to his. */
+TEST_F(mmu, merged_pages)
+{
+	struct guest *g = &self->g;
+	FILE *file;
+	long sharing = 0;
+
+	madvise(self->memory, BYTES, MADV_NOHUGEPAGE);
+	for (u64 page = 0; page < 64; page++)
+		poke(g, page, 0x5a5a);
+	if (madvise(self->memory, 64 * PAGE, MADV_MERGEABLE))
+		SKIP(return, "this kernel merges no pages");
+	write_to("/sys/kernel/mm/ksm/pages_to_scan", "10000");
+	write_to("/sys/kernel/mm/ksm/sleep_millisecs", "0");
+	write_to("/sys/kernel/mm/ksm/run", "1");
+	for (int i = 0; i < 1000 && sharing < 32; i++) {
+		urgent_pause();
+		file = fopen("/sys/kernel/mm/ksm/pages_sharing", "r");
+		if (!file || fscanf(file, "%ld", &sharing) != 1)
+			sharing = -1;
+		if (file)
+			fclose(file);
+	}
+	for (u64 page = 0; page < 64; page++) {
+		ASSERT_EQ(peek(g, page), 0x5a5a);
+		poke(g, page, page);
+		ASSERT_EQ(*word(self->memory, page), page);
+	}
+	for (u64 page = 0; page < 64; page++) {
+		ASSERT_EQ(peek(g, page), page);
+	}
+	write_to("/sys/kernel/mm/ksm/run", "0");
+	if (sharing < 32)
+		SKIP(return, "no pages were merged");
+}
+
+/* Memory that another thread provides when it is asked for: postcopy. */
+
+static void *provide_pages(void *arg)
+{
+	static u8 page[PAGE] __attribute__((aligned(PAGE)));
+	struct uffd_msg message;
+	int fd = *(int *)arg;
+
+	while (read(fd, &message, sizeof(message)) == sizeof(message)) {
+		struct uffdio_copy copy = {
+			.dst = message.arg.pagefault.address & -PAGE,
+			.src = (uintptr_t)page, .len = PAGE,
+		};
+
+		*(u64 *)page = copy.dst;
+		ioctl(fd, UFFDIO_COPY, &copy);
+	}
+	return NULL;
+}
+
+TEST_F(mmu, userfaultfd)
+{
+	struct guest *g = &self->g;
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range = { .start = (uintptr_t)self->memory, .len = BYTES },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+	int fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+	pthread_t thread;
+
+	if (fd < 0)
+		SKIP(return, "no userfaultfd");
+	ASSERT_EQ(ioctl(fd, UFFDIO_API, &api), 0);
+	ASSERT_EQ(ioctl(fd, UFFDIO_REGISTER, &range), 0);
+	ASSERT_EQ(pthread_create(&thread, NULL, provide_pages, &fd), 0);
+	for (u64 page = 0; page + 1 < PAGES; page += 31) {
+		ASSERT_EQ(peek(g, page),
+			  (uintptr_t)self->memory + page * PAGE);
+		poke(g, page + 1, page);
+		ASSERT_EQ(*word(self->memory, page + 1), page);
+	}
+	pthread_cancel(thread);
+	pthread_join(thread, NULL);
+	close(fd);
+}
+
 /* Threads: the guest hammers while the program pulls the memory away. */
 
 static volatile bool stop_hammering;
+static volatile bool lossless;
 
 static u32 guest_hammers(u64 pages)
 {
@@ -330,8 +475,9 @@ static u32 guest_hammers(u64 pages)
 			volatile u64 *at = memory + page * (PAGE / 8);
 			u64 seen = *at;
 
-			/* Zero, or what this guest wrote: nothing else. */
-			guest_check(seen <= round);
+			/* What this guest wrote, or else zero. */
+			if (lossless || seen)
+				guest_equal(seen, round - 1);
 			*at = round;
 		}
 	return 0;
@@ -342,6 +488,7 @@ struct puller {
 	u8 *memory;
 	void (*pull)(struct puller *puller, u32 round);
 	u32 rounds;
+	bool lossless;		/* the memory keeps its contents */
 };
 
 static void *pull_away(void *arg)
@@ -380,6 +527,7 @@ static void hammer(struct __test_metadata *_metadata, struct guest *g,
 {
 	pthread_t thread;
 
+	lossless = puller.lossless;
 	guest_call(g, guest_hammers, 64);
 	thread = urgent_thread(pull_away, &puller);
 	EXPECT_EQ(guest_finish(g), 0);
@@ -406,6 +554,49 @@ TEST_F(mmu, huge_pages_come_and_go_under_a_running_guest)
 		.g = &self->g, .memory = self->memory,
 		.pull = pull_huge, .rounds = 50 });
 }
+
+/* What only moves pages around: the guest must not lose a single write. */
+
+static void pull_collapse(struct puller *puller, u32 round)
+{
+	madvise(puller->memory, HUGE, MADV_HUGEPAGE);
+	madvise(puller->memory, HUGE, MADV_COLLAPSE);
+	/* Beyond what the guest uses: splits the page that holds it. */
+	madvise(puller->memory + 100 * PAGE, PAGE, MADV_DONTNEED);
+}
+
+static void pull_fork(struct puller *puller, u32 round)
+{
+	pid_t child = fork();
+
+	if (!child)
+		_exit(0);
+	waitpid(child, NULL, 0);
+}
+
+static void pull_compaction(struct puller *puller, u32 round)
+{
+	write_to("/proc/sys/vm/compact_memory", "1");
+}
+
+static void pull_soft_dirty(struct puller *puller, u32 round)
+{
+	write_to("/proc/self/clear_refs", round & 1 ? "4" : "1");
+}
+
+#define LOSSLESS_TEST(name, function, count)				\
+	TEST_F(mmu, name)						\
+	{								\
+		hammer(_metadata, &self->g, (struct puller){		\
+			.g = &self->g, .memory = self->memory,		\
+			.pull = function, .rounds = count,		\
+			.lossless = true });				\
+	}
+
+LOSSLESS_TEST(collapse_and_split_under_a_running_guest, pull_collapse, 50)
+LOSSLESS_TEST(fork_under_a_running_guest, pull_fork, 50)
+LOSSLESS_TEST(compaction_under_a_running_guest, pull_compaction, 10)
+LOSSLESS_TEST(clear_refs_under_a_running_guest, pull_soft_dirty, 50)
 
 static void pull_other_slot(struct puller *puller, u32 round)
 {
