@@ -10,6 +10,7 @@
  */
 #include <linux/hw_breakpoint.h>
 #include <linux/smp.h>
+#include <linux/string_helpers.h>
 #include <asm/debugreg.h>
 #include <asm/msr.h>
 #include <asm/trapnr.h>
@@ -385,4 +386,21 @@ void svm_describe(struct mk_cpu *cpu, char *buf, size_t size)
 		 "VMRUN refused the guest's state: cr0 %llx cr3 %llx cr4 %llx efer %llx rflags %llx rip %llx, cs %x attributes %x, dr6 %llx dr7 %llx, event %x, asid %u.",
 		 a->cr0, a->cr3, a->cr4, a->efer, a->rflags, a->rip, a->cs.selector,
 		 a->cs.attrib, a->dr6, a->dr7, vmcb->control.event_inj, vmcb->control.asid);
+}
+
+/* struct mk_backend.describe_mitigations */
+void svm_describe_mitigations(char *buf, size_t size)
+{
+	scnprintf(buf, size,
+		  "SPEC_CTRL switched with the guest: %s\n"
+		  "return stack filled after each exit: %s\n"
+		  "return prediction untrained after each exit: %s\n"
+		  "branch predictor barrier after each exit: %s\n"
+		  "branch predictor barrier between guests: %s\n",
+		  boot_cpu_has(X86_FEATURE_V_SPEC_CTRL) ? "by the CPU" :
+		  str_yes_no(boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL)),
+		  str_yes_no(boot_cpu_has(X86_FEATURE_RSB_VMEXIT)),
+		  str_yes_no(boot_cpu_has(X86_FEATURE_UNRET)),
+		  str_yes_no(boot_cpu_has(X86_FEATURE_IBPB_ON_VMEXIT)),
+		  str_yes_no(boot_cpu_has(X86_FEATURE_USE_IBPB)));
 }

@@ -97,6 +97,7 @@ void svm_flush_tlb(struct svm_vcpu *s);
 /* run.c */
 void svm_run(struct mk_cpu *cpu, struct mk_exit *x);
 void svm_describe(struct mk_cpu *cpu, char *buf, size_t size);
+void svm_describe_mitigations(char *buf, size_t size);
 
 static inline struct svm_vcpu *svm_of(const struct mk_cpu *cpu)
 {

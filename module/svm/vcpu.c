@@ -231,4 +231,5 @@ const struct mk_backend mk_svm = {
 	.pass_msr = svm_pass_msr,
 	.set_tsc_offset = svm_set_tsc_offset,
 	.describe = svm_describe,
+	.describe_mitigations = svm_describe_mitigations,
 };
