@@ -7,7 +7,7 @@
 # newer QEMU of Debian's backports.
 
 packages=(
-	gcc libc6-dev make sparse				# building
+	gcc libc6-dev make sparse shellcheck			# building
 	linux-headers-cloud-amd64 linux-headers-6.12-cloud-amd64
 	qemu-system-x86 bochs bochs-term bochsbios vgabios	# the machines
 	busybox-static lz4 zstd xz-utils			# their roots

@@ -19,13 +19,15 @@ vmx_build()
 	local disk=$work/disk
 	cat "${layers[@]}" >"$work/initrd"
 	echo -n "$vmx_cmdline $append" >"$work/cmdline"
-	gcc -c -o "$work/boot.o" "$TOP/scripts/boot/boot.S" \
-		-DKERNEL_CHUNKS="$(chunks "$kernel/vmlinux.bin")" \
-		-DKERNEL_ENTRY="$(readelf -h "$kernel/vmlinux" | sed -n 's/.*Entry point address: *//p')" \
-		-DINITRD_CHUNKS="$(chunks "$work/initrd")" \
-		-DINITRD_SIZE="$(stat -c %s "$work/initrd")" \
-		-DVMLINUZ="\"$kernel/vmlinuz\"" -DCMDLINE="\"$work/cmdline\""
-	ld -m elf_x86_64 -Ttext 0x7c00 --oformat binary -o "$disk" "$work/boot.o"
+	{
+		gcc -c -o "$work/boot.o" "$TOP/scripts/boot/boot.S" \
+			-DKERNEL_CHUNKS="$(chunks "$kernel/vmlinux.bin")" \
+			-DKERNEL_ENTRY="$(readelf -h "$kernel/vmlinux" | sed -n 's/.*Entry point address: *//p')" \
+			-DINITRD_CHUNKS="$(chunks "$work/initrd")" \
+			-DINITRD_SIZE="$(stat -c %s "$work/initrd")" \
+			-DVMLINUZ="\"$kernel/vmlinuz\"" -DCMDLINE="\"$work/cmdline\"" &&
+		ld -m elf_x86_64 -Ttext 0x7c00 --oformat binary -o "$disk" "$work/boot.o"
+	} || die "the boot loader does not build"
 	pad "$disk"
 	cat "$kernel/vmlinux.bin" >>"$disk"
 	pad "$disk"
