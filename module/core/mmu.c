@@ -27,7 +27,6 @@
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
 #include <linux/pgtable.h>
-#include <linux/sched/mm.h>
 #include <linux/smp.h>
 #include <linux/vmstat.h>
 #include <asm/vmx.h>
