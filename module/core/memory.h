@@ -56,7 +56,8 @@ static inline unsigned long mk_slot_hva(const struct mk_slot *slot, gfn_t gfn)
  * mk_set_region - KVM_SET_USER_MEMORY_REGION
  *
  * Creates a slot, deletes it (size 0), moves it or changes its flags. On
- * return no vCPU and no ioctl uses what was there before.
+ * return no vCPU has mapped and no ioctl writes what was there before; a read
+ * that is just under way on another CPU may still see it.
  *
  * Return: 0; -EINVAL; -EEXIST: another slot is there; -ENOMEM.
  * Context: may sleep; takes vm->lock.
