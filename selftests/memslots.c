@@ -176,6 +176,49 @@ TEST_F(slots, two_views_of_the_same_memory)
 	EXPECT_FALSE(agent_write(g, OTHER, 0));
 }
 
+/* One bit for each of the slot's sixteen pages; asking clears them. */
+static u64 dirty_pages(struct guest *g)
+{
+	u64 bitmap = 0;
+	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = &bitmap };
+
+	must(g->vm, KVM_GET_DIRTY_LOG, &log);
+	return bitmap;
+}
+
+TEST_F(slots, dirty_log)
+{
+	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = &log };
+	struct guest *g = &self->g;
+	u64 value;
+
+	ASSERT_EQ(SLOT(1, GPA, self->memory, SIZE, 0), 0);
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), -ENOENT);
+	agent_start(g);
+	ASSERT_TRUE(agent_write(g, GPA, 1));
+	/* Switched on over pages that the guest may write to already. */
+	ASSERT_EQ(SLOT(1, GPA, self->memory, SIZE, KVM_MEM_LOG_DIRTY_PAGES),
+		  0);
+	EXPECT_EQ(dirty_pages(g), 0);
+	for (int round = 0; round < 3; round++) {
+		ASSERT_TRUE(agent_write(g, GPA, 2));
+		ASSERT_TRUE(agent_write(g, GPA + 5 * PAGE + 8, 3));
+		ASSERT_TRUE(agent_write(g, GPA + SIZE - 8, 4));
+		ASSERT_TRUE(agent_read(g, GPA + 7 * PAGE, &value));
+		EXPECT_EQ(dirty_pages(g), BIT(0) | BIT(5) | BIT(15));
+		EXPECT_EQ(dirty_pages(g), 0);
+	}
+	/* One that crosses into the next page makes both dirty. */
+	ASSERT_TRUE(agent_write(g, GPA + 3 * PAGE - 4, 5));
+	EXPECT_EQ(dirty_pages(g), BIT(2) | BIT(3));
+	ASSERT_EQ(SLOT(1, GPA, self->memory, SIZE, 0), 0);
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), -ENOENT);
+	log.slot = 77;
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), -ENOENT);
+	log.slot = self->limit;
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), -EINVAL);
+}
+
 TEST_F(slots, as_many_as_there_are)
 {
 	int last = self->limit < 300 ? self->limit : 300;

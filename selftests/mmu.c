@@ -468,9 +468,11 @@ static volatile bool lossless;
 static u32 guest_hammers(u64 pages)
 {
 	volatile u64 *memory = (volatile u64 *)GPA;
+	u64 round = 0;
 
 	sti();			/* as in signals.c */
-	for (u64 round = 1; !stop_hammering; round++)
+	while (!stop_hammering) {
+		round++;
 		for (u64 page = 0; page < pages; page++) {
 			volatile u64 *at = memory + page * (PAGE / 8);
 			u64 seen = *at;
@@ -480,7 +482,8 @@ static u32 guest_hammers(u64 pages)
 				guest_equal(seen, round - 1);
 			*at = round;
 		}
-	return 0;
+	}
+	return round;
 }
 
 struct puller {
@@ -489,6 +492,7 @@ struct puller {
 	void (*pull)(struct puller *puller, u32 round);
 	u32 rounds;
 	bool lossless;		/* the memory keeps its contents */
+	bool failed;
 };
 
 static void *pull_away(void *arg)
@@ -526,12 +530,20 @@ static void hammer(struct __test_metadata *_metadata, struct guest *g,
 		   struct puller puller)
 {
 	pthread_t thread;
+	u32 last;
 
 	lossless = puller.lossless;
 	guest_call(g, guest_hammers, 64);
 	thread = urgent_thread(pull_away, &puller);
-	EXPECT_EQ(guest_finish(g), 0);
+	last = guest_finish(g);
 	pthread_join(thread, NULL);
+	EXPECT_FALSE(puller.failed);
+	/* And both still look at the same memory. */
+	for (u64 page = 0; puller.lossless && page < 64; page++) {
+		ASSERT_EQ(*word(puller.memory, page), last);
+	}
+	agent_start(g);
+	check_all(_metadata, g, puller.memory, 9000);
 }
 
 TEST_F(mmu, dontneed_under_a_running_guest)
@@ -567,11 +579,22 @@ static void pull_collapse(struct puller *puller, u32 round)
 
 static void pull_fork(struct puller *puller, u32 round)
 {
+	u64 before[64];
+	int status;
 	pid_t child = fork();
 
-	if (!child)
-		_exit(0);
-	waitpid(child, NULL, 0);
+	if (!child) {
+		bool same = true;
+
+		/* Its copy stands still, whatever the guest goes on to write. */
+		for (u64 page = 0; page < 64; page++)
+			before[page] = *word(puller->memory, page);
+		urgent_pause();
+		for (u64 page = 0; page < 64; page++)
+			same &= *word(puller->memory, page) == before[page];
+		_exit(!same);
+	}
+	puller->failed |= waitpid(child, &status, 0) != child || status;
 }
 
 static void pull_compaction(struct puller *puller, u32 round)
