@@ -19,11 +19,10 @@
 #include "hw/vmx_enter.h"
 #include "hw/vmx_insn.h"
 
-/**
- * struct vmx_config - controls and capabilities; the same on all CPUs
- *
- * Written by setup() alone. @secondary includes VPID where it is usable; a
- * vCPU that got no VPID leaves it out.
+/*
+ * Controls and capabilities, the same on all CPUs; written by setup() alone.
+ * The secondary controls include VPID where it is usable; a vCPU that got no
+ * VPID leaves it out.
  */
 struct vmx_config {
 	u64 basic;		/* IA32_VMX_BASIC */
@@ -55,10 +54,10 @@ struct vmx_host {
 	u16 ds, es, fs, gs, ldt;
 };
 
-/**
- * struct vmx_vcpu - a VMCS and what goes with it; mk_cpu.hw
+/*
+ * A VMCS and what goes with it: mk_cpu.hw.
  *
- * Owned like the mk_cpu, except @link and @active_on, which belong to the CPU
+ * Owned like the mk_cpu, except link and active_on, which belong to the CPU
  * that the VMCS is active on: changed there only, interrupts off.
  */
 struct vmx_vcpu {
@@ -101,7 +100,8 @@ extern struct mk_caps vmx_caps;
 extern struct vmx_syscall_msrs vmx_host_syscall;
 
 /**
- * vmx_make_current - make the VMCS of @v the current one of this CPU
+ * vmx_make_current - make a VMCS the current one of this CPU
+ * @v: whose VMCS
  *
  * Takes it away from another CPU if it is active there.
  * Context: preemption disabled, interrupts on.
