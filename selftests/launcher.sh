@@ -113,7 +113,7 @@ result $? "info: the device"
 run="run --device $device --mem 64M"
 # shellcheck disable=SC2086 # $run is several words throughout
 {
-	refuses "missing kernel" 66 "No such file" $run --kernel "$tmp/none"
+	refuses "missing kernel" 66 "No such file" $run --mem 128M --kernel "$tmp/none"
 	refuses "missing image" 66 "No such file" $run --flat "$tmp/none" --mode long
 	refuses "directory as kernel" 66 "not a regular file" $run --kernel "$tmp"
 	: >"$tmp/empty"
@@ -142,8 +142,8 @@ for kernel in bzImage vmlinux; do
 		refuses "$kernel in little memory" 64 "memory too small" $run --mem 16M --kernel "$guest/$kernel"
 		truncate -s 32000000 "$tmp/large"
 		refuses "$kernel and large initrd" 64 "memory too small" $run --kernel "$guest/$kernel" --initrd "$tmp/large"
-		refuses "$kernel, missing initrd" 66 "No such file" $run --kernel "$guest/$kernel" --initrd "$tmp/none"
-		refuses "$kernel, long command line" 64 "command line has" $run --kernel "$guest/$kernel" --append "$(printf %5000s x)"
+		refuses "$kernel, missing initrd" 66 "No such file" $run --mem 128M --kernel "$guest/$kernel" --initrd "$tmp/none"
+		refuses "$kernel, long command line" 64 "command line has" $run --mem 128M --kernel "$guest/$kernel" --append "$(printf %5000s x)"
 	}
 	rm "$tmp/large"
 done
