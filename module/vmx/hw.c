@@ -162,9 +162,7 @@ static int read_config(struct vmx_config *c, struct mk_refusal *refusal)
 		c->secondary &= ~SECONDARY_EXEC_ENABLE_VPID;
 
 	rdmsrl(MSR_IA32_VMX_CR0_FIXED0, c->cr0_fixed0);
-	rdmsrl(MSR_IA32_VMX_CR0_FIXED1, c->cr0_fixed1);
 	rdmsrl(MSR_IA32_VMX_CR4_FIXED0, c->cr4_fixed0);
-	rdmsrl(MSR_IA32_VMX_CR4_FIXED1, c->cr4_fixed1);
 	return 0;
 }
 

@@ -27,8 +27,7 @@
 struct vmx_config {
 	u64 basic;		/* IA32_VMX_BASIC */
 	u64 ept_vpid;		/* IA32_VMX_EPT_VPID_CAP */
-	u64 cr0_fixed0, cr0_fixed1;
-	u64 cr4_fixed0, cr4_fixed1;
+	u64 cr0_fixed0, cr4_fixed0;	/* bits that VMX operation wants set */
 	u32 pin, primary, secondary, exit, entry;
 };
 
