@@ -106,6 +106,25 @@ static __always_inline void mk_guest_exit_irqoff(void)
 #define mk_unregister_syscore	unregister_syscore_ops
 #endif
 
+/* Which of two late mitigations the kernel knows, and has switched on. */
+static inline bool mk_has_ibpb_before_user(void)
+{
+#ifdef X86_FEATURE_IBPB_EXIT_TO_USER
+	return cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER);
+#else
+	return false;
+#endif
+}
+
+static inline bool mk_clears_cpu_buffers(void)
+{
+#ifdef X86_FEATURE_CLEAR_CPU_BUF_VM
+	return cpu_feature_enabled(X86_FEATURE_CLEAR_CPU_BUF_VM);
+#else
+	return false;
+#endif
+}
+
 /*
  * A guest has run: before userspace sees this CPU again, where the guest could
  * have trained the branches of its own VMM. Kernels that know of that do it on

@@ -86,6 +86,7 @@ static bool open_nmi_window(struct svm_vcpu *s, bool injecting)
 	if (!(vmcb->save.rflags & X86_EFLAGS_TF)) {
 		vmcb->save.rflags |= X86_EFLAGS_TF;
 		s->stepping = true;
+		s->dr6 = vmcb->save.dr6;
 	}
 	return false;
 }
@@ -102,11 +103,11 @@ static bool track_nmi(struct svm_vcpu *s)
 		/* IRET has loaded the guest's own flags. */
 		if (!iret_done)
 			vmcb->save.rflags &= ~(u64)X86_EFLAGS_TF;
-		if (vmcb->control.exit_code == SVM_EXIT_EXCP_BASE + X86_TRAP_DB &&
-		    (vmcb->save.dr6 & DR_STEP)) {
-			vmcb->save.dr6 &= ~(u64)DR_STEP;
+		if (vmcb->control.exit_code == SVM_EXIT_EXCP_BASE + X86_TRAP_DB) {
+			/* A breakpoint that was hit meanwhile is the guest's. */
+			stepped = !((vmcb->save.dr6 ^ s->dr6) & DR_TRAP_BITS);
+			vmcb->save.dr6 = (vmcb->save.dr6 & ~(u64)DR_STEP) | (s->dr6 & DR_STEP);
 			vmcb->control.clean &= ~SVM_CLEAN_DR;
-			stepped = !((vmcb->save.dr6 ^ DR6_RESERVED) & DR_TRAP_BITS);
 		}
 	}
 	if (iret_done)
@@ -396,11 +397,15 @@ void svm_describe_mitigations(char *buf, size_t size)
 		  "return stack filled after each exit: %s\n"
 		  "return prediction untrained after each exit: %s\n"
 		  "branch predictor barrier after each exit: %s\n"
-		  "branch predictor barrier between guests: %s\n",
+		  "branch predictor barrier between guests: %s\n"
+		  "branch predictor barrier before userspace: %s\n"
+		  "buffers cleared before each entry: %s\n",
 		  boot_cpu_has(X86_FEATURE_V_SPEC_CTRL) ? "by the CPU" :
 		  str_yes_no(boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL)),
 		  str_yes_no(boot_cpu_has(X86_FEATURE_RSB_VMEXIT)),
 		  str_yes_no(boot_cpu_has(X86_FEATURE_UNRET)),
 		  str_yes_no(boot_cpu_has(X86_FEATURE_IBPB_ON_VMEXIT)),
-		  str_yes_no(boot_cpu_has(X86_FEATURE_USE_IBPB)));
+		  str_yes_no(boot_cpu_has(X86_FEATURE_USE_IBPB)),
+		  str_yes_no(mk_has_ibpb_before_user()),
+		  str_yes_no(mk_clears_cpu_buffers()));
 }

@@ -55,6 +55,7 @@ struct svm_vcpu {
 	bool iret_seen;
 	u64 iret_rip;
 	bool stepping;		/* RFLAGS.TF is ours, to come out after one instruction */
+	u64 dr6;		/* the guest's when the step began */
 	bool lost;		/* an entry found SVM off on its CPU */
 };
 
