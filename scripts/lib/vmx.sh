@@ -72,6 +72,7 @@ vmx_name() { bochs --help cpu 2>&1 | sed -n 's/.*Bochs x86 Emulator \(.*\)/Bochs
 # Bochs ends with status 1 at a power-off, so its status says nothing.
 vmx_start()
 {
+	rm -f "$work/console"	# of a run that hung
 	mkfifo "$work/console"
 	vmx_config "mode=file, dev=$work/console"
 	cat "$work/console" &
