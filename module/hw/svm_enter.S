@@ -21,9 +21,8 @@
 #include <asm/percpu.h>
 
 #include "hw/compat.h"
+#include "hw/gprs.h"
 #include "hw/svm_insn.h"
-
-#define GPR(nr)	(8 * (nr))
 
 /*
  * Write \value to IA32_SPEC_CTRL if \current, which is there, is another.
@@ -67,20 +66,7 @@ SYM_FUNC_START(svm_enter)
 	mov	SVM_ENTRY_GUEST_PA(%rsi), %rax
 	vmload	%rax
 
-	mov	GPR(1)(%rdi), %rcx
-	mov	GPR(2)(%rdi), %rdx
-	mov	GPR(3)(%rdi), %rbx
-	mov	GPR(5)(%rdi), %rbp
-	mov	GPR(6)(%rdi), %rsi
-	mov	GPR(8)(%rdi), %r8
-	mov	GPR(9)(%rdi), %r9
-	mov	GPR(10)(%rdi), %r10
-	mov	GPR(11)(%rdi), %r11
-	mov	GPR(12)(%rdi), %r12
-	mov	GPR(13)(%rdi), %r13
-	mov	GPR(14)(%rdi), %r14
-	mov	GPR(15)(%rdi), %r15
-	mov	GPR(7)(%rdi), %rdi
+	LOAD_GPRS
 
 	MK_CLEAR_CPU_BUFFERS
 	vmrun	%rax
@@ -89,20 +75,8 @@ SYM_FUNC_START(svm_enter)
 	/* RAX is ours again: the guest's VMCB. */
 	vmsave	%rax
 	pop	%rax
-	mov	%rcx, GPR(1)(%rax)
-	mov	%rdx, GPR(2)(%rax)
-	mov	%rbx, GPR(3)(%rax)
-	mov	%rbp, GPR(5)(%rax)
-	mov	%rsi, GPR(6)(%rax)
+	STORE_GPRS %rax
 	mov	%rdi, GPR(7)(%rax)
-	mov	%r8, GPR(8)(%rax)
-	mov	%r9, GPR(9)(%rax)
-	mov	%r10, GPR(10)(%rax)
-	mov	%r11, GPR(11)(%rax)
-	mov	%r12, GPR(12)(%rax)
-	mov	%r13, GPR(13)(%rax)
-	mov	%r14, GPR(14)(%rax)
-	mov	%r15, GPR(15)(%rax)
 	pop	%rsi
 
 	/* Per-CPU variables are within reach from here on. */

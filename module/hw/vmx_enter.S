@@ -17,10 +17,8 @@
 #include <asm/segment.h>
 
 #include "hw/compat.h"
+#include "hw/gprs.h"
 #include "hw/vmx_enter.h"
-
-/* Offset of a general register, by its number in an instruction. */
-#define GPR(n)	((n) * 8)
 
 .section .noinstr.text, "ax"
 
@@ -61,20 +59,7 @@ SYM_FUNC_START(vmx_enter)
 	btw	$0, VMX_ENTRY_LAUNCHED(%rsi)
 
 	mov	GPR(0)(%rdi), %rax
-	mov	GPR(1)(%rdi), %rcx
-	mov	GPR(2)(%rdi), %rdx
-	mov	GPR(3)(%rdi), %rbx
-	mov	GPR(5)(%rdi), %rbp
-	mov	GPR(6)(%rdi), %rsi
-	mov	GPR(8)(%rdi), %r8
-	mov	GPR(9)(%rdi), %r9
-	mov	GPR(10)(%rdi), %r10
-	mov	GPR(11)(%rdi), %r11
-	mov	GPR(12)(%rdi), %r12
-	mov	GPR(13)(%rdi), %r13
-	mov	GPR(14)(%rdi), %r14
-	mov	GPR(15)(%rdi), %r15
-	mov	GPR(7)(%rdi), %rdi
+	LOAD_GPRS
 
 	CLEAR_CPU_BUFFERS
 
@@ -91,19 +76,7 @@ SYM_INNER_LABEL(vmx_exit_landing, SYM_L_GLOBAL)
 	push	%rdi
 	mov	8(%rsp), %rdi
 	mov	%rax, GPR(0)(%rdi)
-	mov	%rcx, GPR(1)(%rdi)
-	mov	%rdx, GPR(2)(%rdi)
-	mov	%rbx, GPR(3)(%rdi)
-	mov	%rbp, GPR(5)(%rdi)
-	mov	%rsi, GPR(6)(%rdi)
-	mov	%r8, GPR(8)(%rdi)
-	mov	%r9, GPR(9)(%rdi)
-	mov	%r10, GPR(10)(%rdi)
-	mov	%r11, GPR(11)(%rdi)
-	mov	%r12, GPR(12)(%rdi)
-	mov	%r13, GPR(13)(%rdi)
-	mov	%r14, GPR(14)(%rdi)
-	mov	%r15, GPR(15)(%rdi)
+	STORE_GPRS %rdi
 	pop	GPR(7)(%rdi)
 	setbe	%r8b
 
