@@ -76,7 +76,6 @@ struct mk_cpu {
 	bool irq_window;		/* core -> run(): exit when an interrupt could be taken */
 	bool nmi_window;		/* core -> run(): exit when an NMI could be taken */
 	u8 flush;			/* MK_FLUSH_* */
-	u8 tpr_threshold;		/* reserved for a CPU with a TPR shadow; 0 today */
 
 	u64 cr0, cr3, cr4, efer;
 	u64 pdpte[4];

@@ -395,7 +395,6 @@ static const struct {
 	[MK_EXIT_INVD]		= { exit_done, FAST | INSN },
 	[MK_EXIT_WBINVD]	= { exit_done, FAST | INSN },
 	[MK_EXIT_RDPMC]		= { exit_rdpmc, FAST },
-	[MK_EXIT_RDTSC]		= { exit_unknown },
 	[MK_EXIT_HYPERCALL]	= { exit_hypercall, FAST | INSN },
 	[MK_EXIT_CR]		= { exit_cr, INSN },
 	[MK_EXIT_DR]		= { exit_dr, FAST | INSN },
@@ -409,7 +408,6 @@ static const struct {
 	[MK_EXIT_TDP_FAULT]	= { exit_tdp_fault },
 	[MK_EXIT_TDP_MISCONFIG]	= { exit_tdp_misconfig },
 	[MK_EXIT_UNDEFINED]	= { exit_undefined, FAST },
-	[MK_EXIT_TPR]		= { exit_window },
 	[MK_EXIT_FAIL_ENTRY]	= { exit_fail_entry },
 	[MK_EXIT_UNKNOWN]	= { exit_unknown },
 };

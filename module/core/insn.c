@@ -98,7 +98,6 @@ static const u32 opcode_of[MK_EXIT_NR] = {
 	[MK_EXIT_INVD]		= 0x0f08,
 	[MK_EXIT_WBINVD]	= 0x0f09,
 	[MK_EXIT_RDPMC]		= 0x0f33,
-	[MK_EXIT_RDTSC]		= 0x0f31,
 	[MK_EXIT_RDMSR]		= 0x0f32,
 	[MK_EXIT_WRMSR]		= 0x0f30,
 	[MK_EXIT_XSETBV]	= 0x0f01d1,

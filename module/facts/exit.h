@@ -31,7 +31,6 @@
 	X(INVD,		"invd")				\
 	X(WBINVD,	"wbinvd")			\
 	X(RDPMC,	"rdpmc")			\
-	X(RDTSC,	"rdtsc")			\
 	X(HYPERCALL,	"hypercall")			\
 	X(CR,		"control register")		\
 	X(DR,		"debug register")		\
@@ -45,7 +44,6 @@
 	X(TDP_FAULT,	"nested page fault")		\
 	X(TDP_MISCONFIG, "nested table misconfigured")	\
 	X(UNDEFINED,	"undefined instruction")	\
-	X(TPR,		"tpr below threshold")		\
 	X(FAIL_ENTRY,	"failed entry")			\
 	X(UNKNOWN,	"unknown")
 
@@ -67,8 +65,6 @@ enum mk_crdr_access {
 
 /* mk_exit.flags */
 #define MK_XF_DECODE	BIT(0)	/* CR, DR: cr.gpr is not known; decode the instruction */
-#define MK_XF_GVA	BIT(1)	/* TDP_FAULT: gva is valid */
-#define MK_XF_WALK	BIT(2)	/* TDP_FAULT: while walking the guest's own tables */
 
 /* mk_exit.access of an MK_EXIT_TDP_FAULT */
 #define MK_TDP_READ	BIT(0)
@@ -85,7 +81,6 @@ enum mk_crdr_access {
  * @hw:     the hardware's own reason: VMX basic exit reason (with bit 31 for
  *          a failed entry) or SVM EXITCODE
  * @gpa:    TDP_FAULT, TDP_MISCONFIG: guest physical address in bytes
- * @gva:    TDP_FAULT: guest linear address, if MK_XF_GVA
  * @access: TDP_FAULT: MK_TDP_*
  */
 struct mk_exit {
@@ -96,7 +91,6 @@ struct mk_exit {
 	union {
 		struct {
 			u64 gpa;
-			u64 gva;
 			u32 access;
 		};
 		struct {

@@ -22,7 +22,6 @@
 #define NPF_WRITE	BIT_ULL(1)
 #define NPF_RESERVED	BIT_ULL(3)
 #define NPF_FETCH	BIT_ULL(4)
-#define NPF_WALK	BIT_ULL(33)
 
 #define CR_EXIT_IS_MOV	BIT_ULL(63)
 #define DR7_ENABLED	0xffull
@@ -208,8 +207,6 @@ static void fault(struct mk_exit *x, u64 info, u64 gpa)
 {
 	if (info & NPF_RESERVED)
 		x->kind = MK_EXIT_TDP_MISCONFIG;
-	if (info & NPF_WALK)
-		x->flags = MK_XF_WALK;
 	x->gpa = gpa;
 	x->access = info & NPF_WRITE ? MK_TDP_WRITE : info & NPF_FETCH ? MK_TDP_EXEC : MK_TDP_READ;
 	if (info & NPF_PRESENT)

@@ -368,12 +368,6 @@ static void read_tdp_fault(struct mk_exit *x, bool vectoring)
 		    (qual & EPT_VIOLATION_ACC_WRITE ? MK_TDP_WRITE : 0) |
 		    (qual & EPT_VIOLATION_ACC_INSTR ? MK_TDP_EXEC : 0) |
 		    (qual & EPT_VIOLATION_RWX_MASK ? MK_TDP_PRESENT : 0);
-	if (!(qual & EPT_VIOLATION_GVA_IS_VALID))
-		return;
-	x->gva = vmread(GUEST_LINEAR_ADDRESS);
-	x->flags |= MK_XF_GVA;
-	if (!(qual & EPT_VIOLATION_GVA_TRANSLATED))
-		x->flags |= MK_XF_WALK;
 }
 
 static void read_cr(struct mk_exit *x)
