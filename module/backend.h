@@ -97,7 +97,7 @@ struct mk_cpu {
 
 	hpa_t tdp_root;			/* physical address of the EPT or NPT root table */
 	int host_cpu;			/* CPU it is or was last loaded on; -1: none */
-	bool ran;			/* an entry has succeeded since its creation */
+	bool ran;			/* an entry was tried since its creation */
 	void *hw;			/* the backend's own: VMCS or VMCB and what goes with it */
 };
 

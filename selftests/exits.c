@@ -298,6 +298,11 @@ TEST_F(exits, cpuid_is_what_userspace_set)
 	guest_call(g, guest_reads_cpuid, 0);
 	must(g->vcpu, KVM_SET_CPUID2, &cpuid);
 	EXPECT_EQ(guest_finish(g), 0);
+
+	/* What a guest has read stays so; the same once more is no change. */
+	must(g->vcpu, KVM_SET_CPUID2, &cpuid);
+	cpuid.entries[0].ebx ^= 1;
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_SET_CPUID2, &cpuid)), -EINVAL);
 }
 
 /* Hypercalls: an unknown number, and nothing but rax changes. */

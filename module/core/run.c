@@ -118,6 +118,7 @@ static enum mk_next enter(struct mk_vcpu *v)
 				break;
 		}
 		mk_hw->run(cpu, x);
+		cpu->ran = true;
 		cpu->inject.type = MK_EV_NONE;
 		if (unlikely(cpu->vectoring.type))
 			mk_request(v, MK_REQ_EVENT);

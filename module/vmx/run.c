@@ -498,7 +498,6 @@ static void run(struct mk_cpu *cpu, struct mk_exit *x)
 		fail_entry(cpu, v, x, failed);
 	} else {
 		v->entry.launched = true;
-		cpu->ran = true;
 		mk_ibpb_before_user();
 		read_exit(cpu, x);
 	}
