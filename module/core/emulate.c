@@ -118,15 +118,40 @@ struct context {
 	struct mk_vcpu *v;
 	struct mk_walk_cfg cfg;
 	struct mk_walk_mem mem;
+	bool operand_known;	/* v->exit.gpa is where the memory operand is */
 	bool vmm_fault;		/* the VMM's own memory refused */
 	bool pio_answered;	/* the PIO page holds what this IN or INS asked for */
 };
 
+/*
+ * Does the exit say where the instruction's memory operand is? Strings move on,
+ * and what uses the stack touches memory in two places.
+ */
+static bool operand_known(const struct mk_exit *exit, const struct mk_insn *insn)
+{
+	switch (insn->op) {
+	case MK_OP_MOVS ... MK_OP_OUTS:
+	case MK_OP_PUSH:
+	case MK_OP_POP:
+	case MK_OP_CALL:
+	case MK_OP_CALL_FAR:
+		return false;
+	}
+	return exit->kind == MK_EXIT_TDP_FAULT && (exit->access & MK_TDP_FINAL);
+}
+
 static int translate(struct mk_exec *x, u64 gva, u32 access, gpa_t *gpa)
 {
 	struct context *c = x->ctx;
+	const struct mk_exit *exit = &c->v->exit;
 	struct mk_walk_result res;
 
+	/* The CPU has walked the guest's tables and found the access allowed. */
+	if (c->operand_known && offset_in_page(gva) == offset_in_page(exit->gpa) &&
+	    (!(access & MK_ACC_WRITE) || (exit->access & MK_TDP_WRITE))) {
+		*gpa = exit->gpa;
+		return MK_EXEC_OK;
+	}
 	switch (mk_walk(&c->cfg, &c->mem, gva, access, &res)) {
 	case MK_WALK_OK:
 		*gpa = res.gpa;
@@ -322,7 +347,7 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 	int status;
 
 	v->pio_answered = false;
-	mk_cpu_need(cpu, MK_G_RSP | MK_G_RIP | MK_G_RFLAGS | MK_G_SEGS | MK_G_CR | MK_G_SHADOW);
+	mk_cpu_need(cpu, MK_G_RSP | MK_G_RIP | MK_G_RFLAGS | MK_G_CODE | MK_G_CR | MK_G_SHADOW);
 	n = mk_fetch(v, cpu->rip, bytes, sizeof(bytes), true);
 	if (!n && v->exception.pending)
 		return MK_RESUME;
@@ -339,6 +364,11 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 	default:
 		return unknown(v, bytes, n);
 	}
+
+	/* In 64-bit mode the others neither shift nor limit an address. */
+	if (x.cpu.mode != MK_MODE_64 || x.insn.seg >= MK_FS)
+		mk_cpu_need(cpu, MK_G_SEG);
+	c.operand_known = operand_known(&v->exit, &x.insn);
 
 	/* SMSW: a MOV of what the guest's CR0 holds, 16 bits wide to memory. */
 	if (x.insn.map == 1 && x.insn.opcode == 0x01 && (x.insn.reg & 7) == 4) {

@@ -71,6 +71,7 @@ enum mk_crdr_access {
 #define MK_TDP_WRITE	BIT(1)
 #define MK_TDP_EXEC	BIT(2)
 #define MK_TDP_PRESENT	BIT(3)	/* an entry was there, and refused the access */
+#define MK_TDP_FINAL	BIT(4)	/* of the operand itself, not of a guest table on the way to it */
 
 /**
  * struct mk_exit - why the guest stopped

@@ -22,6 +22,7 @@
 #define NPF_WRITE	BIT_ULL(1)
 #define NPF_RESERVED	BIT_ULL(3)
 #define NPF_FETCH	BIT_ULL(4)
+#define NPF_FINAL	BIT_ULL(32)
 
 #define CR_EXIT_IS_MOV	BIT_ULL(63)
 #define DR7_ENABLED	0xffull
@@ -211,6 +212,8 @@ static void fault(struct mk_exit *x, u64 info, u64 gpa)
 	x->access = info & NPF_WRITE ? MK_TDP_WRITE : info & NPF_FETCH ? MK_TDP_EXEC : MK_TDP_READ;
 	if (info & NPF_PRESENT)
 		x->access |= MK_TDP_PRESENT;
+	if (info & NPF_FINAL)
+		x->access |= MK_TDP_FINAL;
 }
 
 static void exception(struct mk_exit *x, const struct vmcb *vmcb)

@@ -367,7 +367,8 @@ static void read_tdp_fault(struct mk_exit *x, bool vectoring)
 	x->access = (qual & EPT_VIOLATION_ACC_READ ? MK_TDP_READ : 0) |
 		    (qual & EPT_VIOLATION_ACC_WRITE ? MK_TDP_WRITE : 0) |
 		    (qual & EPT_VIOLATION_ACC_INSTR ? MK_TDP_EXEC : 0) |
-		    (qual & EPT_VIOLATION_RWX_MASK ? MK_TDP_PRESENT : 0);
+		    (qual & EPT_VIOLATION_RWX_MASK ? MK_TDP_PRESENT : 0) |
+		    (qual & EPT_VIOLATION_GVA_TRANSLATED ? MK_TDP_FINAL : 0);
 }
 
 static void read_cr(struct mk_exit *x)
