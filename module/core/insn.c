@@ -61,24 +61,154 @@ void mk_walk_setup(struct mk_vcpu *v, struct mk_walk_cfg *cfg)
 	}
 }
 
+/*
+ * Code that exits is mostly code that has exited before. A page of it is
+ * remembered together with the guest's table entries that lead there; as long
+ * as memory still holds all of them, so does the translation, and to see that
+ * costs a load for each where the walk costs hundreds of instructions.
+ * In long mode only, whose entries all have eight bytes. What the VMM has
+ * meanwhile put at one of these addresses is what it gave the guest.
+ */
+static struct mk_code_page *code_page(struct mk_vcpu *v, u64 gva)
+{
+	return &v->code[gva >> PAGE_SHIFT & (MK_NR_CODE_PAGES - 1)];
+}
+
+/* Besides CR3 and the tables: what decides whether this fetch is allowed, and from where. */
+static u32 code_key(struct mk_vcpu *v)
+{
+	const struct mk_cpu *cpu = &v->cpu;
+
+	BUILD_BUG_ON((X86_CR4_LA57 | X86_CR4_SMEP) & (EFER_NX | 1));
+	return (cpu->cr4 & (X86_CR4_LA57 | X86_CR4_SMEP)) | (cpu->efer & EFER_NX) |
+	       (mk_cpu_cpl(&v->cpu) == 3);
+}
+
+/* Read @n bytes at @gva as the last time; false: walk the tables. */
+static bool fetch_again(struct mk_vcpu *v, u64 gva, u8 *buf, unsigned int n)
+{
+	const struct mk_code_page *c = code_page(v, gva);
+	const struct mk_slots *slots;
+	u64 bytes[2], entry;
+	unsigned int i;
+
+	BUILD_BUG_ON(MK_INSN_MAX > sizeof(bytes));
+	if (!c->slots || c->page != (gva & PAGE_MASK) || c->cr3 != v->cpu.cr3 ||
+	    c->key != code_key(v) || offset_in_page(gva) > PAGE_SIZE - sizeof(bytes))
+		return false;
+
+	preempt_disable();
+	pagefault_disable();
+	slots = rcu_dereference_sched(v->vm->slots);
+	__uaccess_begin();
+	if (slots->generation != c->slots)
+		goto no;
+	for (i = 0; i < c->levels; i++) {
+		unsafe_get_user(entry, c->entry[i], no);
+		if (entry != c->value[i])
+			goto no;
+	}
+	unsafe_get_user(bytes[0], (const u64 __user *)(c->code + offset_in_page(gva)), no);
+	unsafe_get_user(bytes[1], (const u64 __user *)(c->code + offset_in_page(gva)) + 1, no);
+	__uaccess_end();
+	pagefault_enable();
+	preempt_enable();
+	memcpy(buf, bytes, n);
+	return true;
+
+no:
+	__uaccess_end();
+	pagefault_enable();
+	preempt_enable();
+	return false;
+}
+
+/* Memory for a walk that notes in @page what it reads. */
+struct noting {
+	struct mk_walk_mem mem;
+	struct mk_vcpu *v;
+	struct mk_code_page *page;
+	bool failed;
+};
+
+/* Note where @len bytes at @gpa are; all notes must be of one generation of slots. */
+static const void __user *note(struct noting *noting, gpa_t gpa, size_t len)
+{
+	u64 generation;
+	const void __user *hva = mk_guest_hva(noting->v->vm, gpa, len, &generation);
+
+	if (!hva || (noting->page->slots && noting->page->slots != generation))
+		noting->failed = true;
+	else
+		noting->page->slots = generation;
+	return hva;
+}
+
+static int read_noting(void *ctx, u64 gpa, u64 *val, unsigned int size)
+{
+	struct noting *noting = ctx;
+	struct mk_code_page *page = noting->page;
+	int err = noting->mem.read(noting->mem.ctx, gpa, val, size);
+
+	if (page->levels == MK_MAX_LEVELS) {
+		noting->failed = true;	/* the walk has begun anew */
+	} else if (!err) {
+		page->value[page->levels] = *val;
+		page->entry[page->levels++] = note(noting, gpa, size);
+	}
+	return err;
+}
+
+static int cmpxchg_noting(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
+{
+	struct noting *noting = ctx;
+
+	return (noting->mem.cmpxchg)(noting->mem.ctx, gpa, old, new, size); /* not the macro */
+}
+
+/* mk_walk() for a fetch, remembered if that may pay. */
+static int walk_code(struct mk_vcpu *v, const struct mk_walk_cfg *cfg, u64 gva, bool sleep,
+		     struct mk_walk_result *res)
+{
+	u32 access = MK_ACC_EXEC | (mk_cpu_cpl(&v->cpu) == 3 ? MK_ACC_USER : 0);
+	struct noting noting = { .v = v, .page = code_page(v, gva) };
+	struct mk_walk_mem mem;
+	int status;
+
+	mk_walk_memory(v, &noting.mem, sleep);
+	if (!(cfg->efer & EFER_LMA))
+		return mk_walk(cfg, &noting.mem, gva, access, res);
+
+	mem = (struct mk_walk_mem){
+		.ctx = &noting, .read = read_noting, .cmpxchg = sleep ? cmpxchg_noting : NULL };
+	*noting.page = (struct mk_code_page){
+		.page = gva & PAGE_MASK, .cr3 = cfg->cr3, .key = code_key(v) };
+	status = mk_walk(cfg, &mem, gva, access, res);
+	if (status == MK_WALK_OK)
+		noting.page->code = note(&noting, res->gpa & PAGE_MASK, PAGE_SIZE);
+	if (status != MK_WALK_OK || noting.failed)
+		noting.page->slots = 0;
+	return status;
+}
+
 unsigned int mk_fetch(struct mk_vcpu *v, u64 rip, u8 *buf, unsigned int n, bool sleep)
 {
 	struct mk_cpu *cpu = &v->cpu;
 	enum mk_cpu_mode mode = mk_cpu_code_mode(cpu);
-	u32 access = MK_ACC_EXEC | (mk_cpu_cpl(cpu) == 3 ? MK_ACC_USER : 0);
 	u64 gva = mode == MK_MODE_64 ? rip : (u32)(cpu->seg[MK_CS].base + rip);
 	struct mk_walk_result res;
 	struct mk_walk_cfg cfg;
-	struct mk_walk_mem mem;
 	unsigned int got = 0;
 
+	mk_cpu_need(cpu, MK_G_CR | MK_G_CR3 | MK_G_EFER);
+	if (likely(fetch_again(v, gva, buf, n)))
+		return n;
+
 	mk_walk_setup(v, &cfg);
-	mk_walk_memory(v, &mem, sleep);
 	while (got < n) {
 		unsigned int part = min_t(unsigned int, n - got, PAGE_SIZE - offset_in_page(gva + got));
-		int status;
+		int status = walk_code(v, &cfg, gva + got, sleep, &res);
 
-		status = mk_walk(&cfg, &mem, gva + got, access, &res);
 		if (status == MK_WALK_FAULT && sleep && !got)
 			mk_queue_page_fault(v, res.cr2, res.error);
 		if (status != MK_WALK_OK)

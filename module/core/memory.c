@@ -74,6 +74,7 @@ static struct mk_slots *copy_slots(const struct mk_slots *slots, const struct mk
 	copy = kvzalloc(struct_size(copy, slot, nr + 1), GFP_KERNEL_ACCOUNT);
 	if (!copy)
 		return NULL;
+	copy->generation = slots ? slots->generation + 1 : 1;
 	for (i = 0; i < nr; i++) {
 		if (new && new->gfn < slots->slot[i].gfn) {
 			copy->slot[copy->nr++] = *new;
@@ -284,6 +285,22 @@ int mk_guest_read_nofault(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len)
 	pagefault_enable();
 	preempt_enable();
 	return err;
+}
+
+const void __user *mk_guest_hva(struct mk_vm *vm, gpa_t gpa, size_t len, u64 *generation)
+{
+	const struct mk_slots *slots;
+	const struct mk_slot *slot;
+	const void __user *hva;
+	size_t n = len;
+
+	preempt_disable();
+	slots = rcu_dereference_sched(vm->slots);
+	hva = piece(slots, gpa, &n, &slot);
+	if (hva)
+		*generation = slots->generation;
+	preempt_enable();
+	return n == len ? hva : NULL;
 }
 
 int mk_guest_read(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len)

@@ -34,6 +34,7 @@ struct mk_slot {
 /* All slots, sorted by gfn; replaced as a whole. */
 struct mk_slots {
 	struct rcu_head rcu;
+	u64 generation;		/* not 0, and no other array of this VM has it */
 	unsigned int nr;
 	struct mk_slot slot[];
 };
@@ -84,6 +85,13 @@ int mk_guest_read(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len);
 int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len);
 /* Does not sleep and takes no page fault: -EFAULT also where the page is not there now. */
 int mk_guest_read_nofault(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len);
+/**
+ * mk_guest_hva - where the VMM has guest memory
+ * @generation: of the slots that say so
+ * Return: the address of [@gpa, @gpa + @len), or NULL where no one slot has it all.
+ * Context: any. It is right as long as mk_slots.generation stays.
+ */
+const void __user *mk_guest_hva(struct mk_vm *vm, gpa_t gpa, size_t len, u64 *generation);
 /* Compare and exchange 4 or 8 bytes, aligned. 0, -EAGAIN: it changed, -EFAULT. */
 int mk_guest_cmpxchg(struct mk_vm *vm, gpa_t gpa, u64 old, u64 val, unsigned int size);
 

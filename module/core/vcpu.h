@@ -54,6 +54,23 @@ struct mk_fragment {
 	u8 data[8];
 };
 
+#define MK_NR_CODE_PAGES	8	/* a power of two */
+
+/*
+ * A page that code was read from, and the entries of the guest's tables that
+ * led there, by address and value: see mk_fetch().
+ */
+struct mk_code_page {
+	u64 page;			/* linear address of its first byte */
+	u64 cr3;
+	u64 slots;			/* struct mk_slots.generation; 0: there is nothing here */
+	u32 key;			/* what else the translation depends on */
+	u8 levels;
+	const u64 __user *entry[MK_MAX_LEVELS];
+	u64 value[MK_MAX_LEVELS];
+	const u8 __user *code;
+};
+
 struct mk_exception {
 	bool pending;
 	u8 vector;
@@ -116,6 +133,7 @@ struct mk_vcpu {
 	u8 nr_frag;			/* accesses noted so far */
 	u8 frag_pos;			/* how many of them this execution has come past */
 	bool pio_answered;		/* userspace has filled the PIO page for a REP INS */
+	struct mk_code_page code[MK_NR_CODE_PAGES];
 
 	struct mk_exit exit;		/* the last one */
 	u64 exits[MK_EXIT_NR];		/* how many of each kind */

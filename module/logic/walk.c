@@ -13,8 +13,6 @@
 
 #include "logic/walk.h"
 
-#define MAX_LEVELS 5
-
 static int fault(const struct mk_walk_cfg *cfg, u64 gva, u32 access, u32 error,
 		 struct mk_walk_result *res)
 {
@@ -99,7 +97,7 @@ static __always_inline int walk(const struct mk_walk_cfg *cfg, const struct mk_w
 	const unsigned int bits = size == 8 ? 9 : 10;
 	const u64 rsvd = size == 8 ? reserved_everywhere(cfg) : 0;
 	const u64 large = size == 8 || cfg->cr4 & X86_CR4_PSE ? MK_PTE_PS : 0;
-	u64 gpa[MAX_LEVELS], entry[MAX_LEVELS], pte, rights = ~0ULL, offset;
+	u64 gpa[MK_MAX_LEVELS], entry[MK_MAX_LEVELS], pte, rights = ~0ULL, offset;
 	unsigned int n = 0, i;
 	u32 error = 0;
 

@@ -10,6 +10,8 @@
 
 #include "facts/x86.h"
 
+#define MK_MAX_LEVELS	5	/* of tables on the way to a page */
+
 /* What the access wants; MK_ACC_READ is the absence of the others. */
 #define MK_ACC_READ	0u
 #define MK_ACC_WRITE	BIT(0)
