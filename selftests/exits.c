@@ -305,6 +305,69 @@ TEST_F(exits, cpuid_is_what_userspace_set)
 	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_SET_CPUID2, &cpuid)), -EINVAL);
 }
 
+/*
+ * Code that exits, then other code at the same address: by a write, by another
+ * page-table entry, by a table on the way. The instructions differ in length.
+ */
+
+#define MOVED_CODE	0x30000000ul
+
+static void call_cpuid(void)
+{
+	u32 regs[4];
+
+	asm volatile("call *%4" : "=a"(regs[0]), "=b"(regs[1]), "=c"(regs[2]), "=d"(regs[3])
+		     : "r"(MOVED_CODE), "0"(0), "2"(0) : "memory");
+	guest_check(regs[1]);
+}
+
+static void map_code(volatile u64 *entry, u64 to)
+{
+	*entry = to | 3;
+	asm volatile("invlpg (%0)" : : "r"(MOVED_CODE) : "memory");
+}
+
+static u32 guest_moves_code(u64 arg)
+{
+	static const u8 code[] = { 0x3e, 0x3e, 0x3e, 0x0f, 0xa2, 0xc3 };
+	volatile u64 *pd = (u64 *)GUEST_PD + (MOVED_CODE >> 21);
+	volatile u64 *table = (u64 *)GUEST_DATA, *other = (u64 *)(GUEST_DATA + PAGE);
+	volatile u8 *page = (u8 *)(GUEST_DATA + 2 * PAGE);
+	u64 was = *pd;
+
+	/* Four pages, each with a prefix more before the CPUID. */
+	for (u32 prefixes = 0; prefixes < 4; prefixes++)
+		for (u32 i = 0; i < 3 + prefixes; i++)
+			page[prefixes * PAGE + i] = code[3 - prefixes + i];
+	for (u32 round = 0; round < 3; round++) {
+		table[0] = (GUEST_DATA + 2 * PAGE) | 3;
+		other[0] = (GUEST_DATA + 3 * PAGE) | 3;
+		map_code(pd, (u64)table);
+		call_cpuid();
+		map_code(table, GUEST_DATA + 4 * PAGE);
+		call_cpuid();
+		map_code(pd, (u64)other);
+		call_cpuid();
+		map_code(other, GUEST_DATA + 5 * PAGE);
+		call_cpuid();
+		/* The same page with the prefixes overwritten, and back. */
+		for (u32 i = 0; i < 3; i++)
+			page[3 * PAGE + i] = code[3 + i];
+		call_cpuid();
+		for (u32 i = 0; i < sizeof(code); i++)
+			page[3 * PAGE + i] = code[i];
+		call_cpuid();
+	}
+	map_code(pd, was);
+	return 0;
+}
+
+TEST_F(exits, code_that_moves)
+{
+	guest_call(&self->g, guest_moves_code, 0);
+	EXPECT_EQ(guest_finish(&self->g), 0);
+}
+
 /* Hypercalls: an unknown number, and nothing but rax changes. */
 
 static bool guest_is_amd(void)
