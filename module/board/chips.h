@@ -104,7 +104,10 @@ struct mk_apic_msg {
 #define MK_DEST_ALL_8	0xffu
 
 enum { MK_TO_DEST, MK_TO_SELF, MK_TO_ALL, MK_TO_OTHERS };
-enum { MK_DM_FIXED = 0, MK_DM_LOWEST = 1, MK_DM_NMI = 4, MK_DM_EXTINT = 7 };
+enum {
+	MK_DM_FIXED = 0, MK_DM_LOWEST = 1, MK_DM_NMI = 4, MK_DM_INIT = 5, MK_DM_STARTUP = 6,
+	MK_DM_EXTINT = 7,
+};
 
 struct mk_lapic;
 

@@ -186,6 +186,12 @@ static int accept(struct mk_lapic *apic, u8 mode, u8 vector, bool level)
 	case MK_DM_NMI:
 		mk_queue_nmi(apic->v);
 		return 1;
+	case MK_DM_INIT:
+		mk_queue_init(apic->v);
+		return 1;
+	case MK_DM_STARTUP:
+		mk_queue_sipi(apic->v, vector);
+		return 1;
 	default:
 		return -1;
 	}
@@ -219,21 +225,13 @@ static bool is_destination(const struct mk_lapic *apic, const struct mk_apic_msg
 	return ldr >> 4 == msg->dest >> 4 && (ldr & msg->dest & 0xf);
 }
 
-int mk_lapic_deliver(struct mk_vm *vm, struct mk_lapic *src, const struct mk_apic_msg *msg)
+/* To those that match, found by looking at each. */
+static int deliver_each(struct mk_vm *vm, struct mk_lapic *src, const struct mk_apic_msg *msg)
 {
 	struct mk_lapic *apic, *lowest = NULL;
 	struct mk_vcpu *v;
 	unsigned long id;
 	int sum = -1;
-
-	if (msg->shorthand == MK_TO_SELF)
-		return accept(src, msg->mode, msg->vector, msg->level);
-	if (msg->shorthand == MK_TO_DEST && !msg->logical && msg->dest != MK_DEST_ALL) {
-		v = xa_load(&vm->vcpus, msg->dest);
-		if (!v || !mk_lapic_hw_enabled(v->apic))
-			return -1;
-		return accept(v->apic, msg->mode, msg->vector, msg->level);
-	}
 
 	xa_for_each(&vm->vcpus, id, v) {
 		apic = v->apic;
@@ -254,6 +252,26 @@ int mk_lapic_deliver(struct mk_vm *vm, struct mk_lapic *src, const struct mk_api
 	return sum;
 }
 
+int mk_lapic_deliver(struct mk_vm *vm, struct mk_lapic *src, const struct mk_apic_msg *msg)
+{
+	struct mk_vcpu *v;
+	int status = -1;
+
+	if (msg->shorthand == MK_TO_SELF)
+		return accept(src, msg->mode, msg->vector, msg->level);
+	/* A vCPU that could not be handed to userspace is gone after a grace period. */
+	rcu_read_lock();
+	if (msg->shorthand == MK_TO_DEST && !msg->logical && msg->dest != MK_DEST_ALL) {
+		v = xa_load(&vm->vcpus, msg->dest);
+		if (v && mk_lapic_hw_enabled(v->apic))
+			status = accept(v->apic, msg->mode, msg->vector, msg->level);
+	} else {
+		status = deliver_each(vm, src, msg);
+	}
+	rcu_read_unlock();
+	return status;
+}
+
 bool mk_lapic_takes_pic(const struct mk_vcpu *v)
 {
 	const struct mk_lapic *apic = v->apic;
@@ -269,6 +287,7 @@ void mk_lapic_lint0(struct mk_vm *vm)
 	struct mk_vcpu *v;
 	unsigned long id;
 
+	rcu_read_lock();
 	xa_for_each(&vm->vcpus, id, v) {
 		if (mk_lapic_takes_pic(v)) {
 			mk_request(v, MK_REQ_EVENT);
@@ -277,4 +296,5 @@ void mk_lapic_lint0(struct mk_vm *vm)
 			mk_lapic_fire(v->apic, APIC_LVT0);
 		}
 	}
+	rcu_read_unlock();
 }

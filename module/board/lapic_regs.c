@@ -154,6 +154,9 @@ static void send_ipi(struct mk_lapic *apic, u32 icr, u32 dest)
 
 	if (msg.mode <= MK_DM_LOWEST && msg.vector < 16)
 		mk_lapic_error(apic, MK_ESR_SEND_VECTOR);
+	else if (msg.mode == MK_DM_INIT && (icr & (APIC_INT_LEVELTRIG | APIC_INT_ASSERT)) ==
+					   APIC_INT_LEVELTRIG)
+		return;		/* the de-assert that synchronised arbitration on old buses */
 	else
 		mk_lapic_deliver(apic->v->vm, apic, &msg);
 }
@@ -462,7 +465,7 @@ void mk_lapic_reset(struct mk_vcpu *v, bool init)
 	timer_stop(apic);
 	if (!init)
 		apic->base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
-			     (v->id ? 0 : MSR_IA32_APICBASE_BSP);
+			     (mk_is_boot_vcpu(v) ? MSR_IA32_APICBASE_BSP : 0);
 	memset(apic->regs, 0, sizeof(struct kvm_lapic_state));
 	apic->irr_words = 0;
 	atomic_set(&apic->errors, 0);
@@ -470,7 +473,7 @@ void mk_lapic_reset(struct mk_vcpu *v, bool init)
 	mk_lapic_put(apic, APIC_DFR, APIC_DFR_FLAT);
 	set_spiv(apic, 0xff);
 	/* The firmware that would let the PIC through to the boot CPU is often missing. */
-	if (!v->id)
+	if (mk_is_boot_vcpu(v))
 		mk_lapic_put(apic, APIC_LVT0, MK_DM_EXTINT << 8);
 	mk_lapic_summarize(apic);
 }

@@ -87,6 +87,21 @@ void mk_queue_nmi(struct mk_vcpu *v)
 	mk_vcpu_kick(v);
 }
 
+void mk_queue_init(struct mk_vcpu *v)
+{
+	/* A start-up interrupt from before is for the state that ends now. */
+	clear_bit(MK_REQ_SIPI, &v->requests);
+	mk_request(v, MK_REQ_INIT);
+	mk_vcpu_kick(v);
+}
+
+void mk_queue_sipi(struct mk_vcpu *v, u8 vector)
+{
+	WRITE_ONCE(v->sipi_vector, vector);
+	mk_request(v, MK_REQ_SIPI);
+	mk_vcpu_kick(v);
+}
+
 bool mk_irq_allowed(struct mk_vcpu *v)
 {
 	struct mk_cpu *cpu = &v->cpu;
