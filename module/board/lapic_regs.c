@@ -182,8 +182,6 @@ static u32 read_reg(const struct mk_lapic *apic, unsigned int reg)
 /* A write to a register that can be written. */
 static void write_reg(struct mk_lapic *apic, unsigned int reg, u32 val)
 {
-	u32 dest;
-
 	switch (reg) {
 	case APIC_EOI:
 		mk_lapic_eoi(apic);
@@ -193,9 +191,11 @@ static void write_reg(struct mk_lapic *apic, unsigned int reg, u32 val)
 		return;
 	case APIC_LDR:
 		mk_lapic_put(apic, reg, val & APIC_LDR_MASK);
+		mk_lapic_map(apic->chip);
 		return;
 	case APIC_DFR:
 		mk_lapic_put(apic, reg, val | ~0xf0000000);
+		mk_lapic_map(apic->chip);
 		return;
 	case APIC_SPIV:
 		set_spiv(apic, val);
@@ -205,8 +205,7 @@ static void write_reg(struct mk_lapic *apic, unsigned int reg, u32 val)
 		return;
 	case APIC_ICR:
 		mk_lapic_put(apic, reg, val & ~APIC_ICR_BUSY);
-		dest = mk_lapic_get(apic, APIC_ICR2) >> 24;
-		send_ipi(apic, val, dest == MK_DEST_ALL_8 ? MK_DEST_ALL : dest);
+		send_ipi(apic, val, mk_lapic_get(apic, APIC_ICR2) >> 24);
 		return;
 	case APIC_ICR2:
 		mk_lapic_put(apic, reg, val & 0xff000000);
@@ -332,6 +331,7 @@ static int set_base(struct mk_lapic *apic, u64 val, bool host)
 	WRITE_ONCE(apic->base, val);
 	if ((old ^ val) & modes) {
 		identify(apic);
+		mk_lapic_map(apic->chip);
 		mk_cpuid_refresh(v);
 		mk_request(v, MK_REQ_EVENT);
 	}
@@ -448,6 +448,7 @@ int mk_lapic_set_state(struct mk_vcpu *v, const struct kvm_lapic_state *state)
 	left = mk_lapic_get(apic, APIC_TMCCT);
 	mk_lapic_put(apic, APIC_TMCCT, 0);
 	identify(apic);
+	mk_lapic_map(apic->chip);
 	mk_lapic_summarize(apic);
 	mk_lapic_set_tpr(apic, mk_lapic_get(apic, APIC_TASKPRI));
 
@@ -475,6 +476,7 @@ void mk_lapic_reset(struct mk_vcpu *v, bool init)
 	/* The firmware that would let the PIC through to the boot CPU is often missing. */
 	if (mk_is_boot_vcpu(v))
 		mk_lapic_put(apic, APIC_LVT0, MK_DM_EXTINT << 8);
+	mk_lapic_map(apic->chip);
 	mk_lapic_summarize(apic);
 }
 
