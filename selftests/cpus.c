@@ -5,10 +5,6 @@
 #include <signal.h>
 #include "cpus.h"
 
-#define STACK_BYTES	0x8000ul
-/* The top of guest memory; GUEST_FREE is the test's up to there. */
-#define STACKS_END	GUEST_MEM
-
 static void on_signal(int signal)
 {
 }
@@ -65,7 +61,7 @@ void cpu_prepare(struct cpu *cpu, u32 (*function)(u64), u64 arg)
 	struct cpu *first = &cpu->all->cpu[0];
 	struct kvm_sregs sregs, own;
 	struct kvm_regs regs;
-	u64 top = STACKS_END - (cpu - first) * STACK_BYTES - 8;
+	u64 top = GUEST_MEM - (cpu - first) * CPU_STACK_BYTES - 8;
 
 	must(first->g.vcpu, KVM_GET_SREGS, &sregs);
 	must(first->g.vcpu, KVM_GET_REGS, &regs);
@@ -77,6 +73,8 @@ void cpu_prepare(struct cpu *cpu, u32 (*function)(u64), u64 arg)
 		*(u64 *)guest_at(&cpu->g, top) = *(u64 *)guest_at(&cpu->g, regs.rsp);
 	else
 		top = regs.rsp;
+	/* Bochs 2.7 holds the host's interrupts back while the guest's are off. */
+	regs.rflags = 0x202;
 	regs.rip = (uintptr_t)function;
 	regs.rdi = arg;
 	regs.rsp = top;
@@ -88,7 +86,7 @@ void cpu_prepare(struct cpu *cpu, u32 (*function)(u64), u64 arg)
 void cpus_prepare(struct cpus *s, u32 (*function)(u64))
 {
 	guest_call(&s->cpu[0].g, function, 0);
-	for (unsigned int i = 1; i < s->count; i++)
+	for (unsigned int i = 0; i < s->count; i++)
 		cpu_prepare(&s->cpu[i], function, i);
 }
 
@@ -119,6 +117,7 @@ static void *run(void *arg)
 			    f->wanted, f->rip);
 		} else if (run->io.port == PORT_DONE) {
 			cpu->result = *(u32 *)guest_io_data(&cpu->g);
+			cpu->returned = true;
 			break;
 		}
 	}

@@ -18,6 +18,8 @@
 #include "guest.h"
 
 #define CPUS_MAX	16
+/* Stacks of all but vCPU 0, from the top of guest memory down. */
+#define CPU_STACK_BYTES	0x8000ul
 
 struct cpus;
 
@@ -29,6 +31,7 @@ struct cpu {
 	bool running;
 	volatile bool stop;
 	volatile u64 signals;	/* KVM_RUN ended with EINTR so often */
+	bool returned;		/* the function has, with this: */
 	u32 result;
 };
 
@@ -45,7 +48,10 @@ void cpus_create_ids(struct cpus *s, const u32 *ids, unsigned int count,
 		     unsigned int with);
 void cpus_destroy(struct cpus *s);
 
-/* Put all vCPUs before @function; none runs yet.  Copies the program anew. */
+/*
+ * Put all vCPUs before @function, interrupts enabled; none runs yet.  Copies
+ * the program anew.
+ */
 void cpus_prepare(struct cpus *s, u32 (*function)(u64));
 /* Another function for one of them, after cpus_prepare(). */
 void cpu_prepare(struct cpu *cpu, u32 (*function)(u64), u64 arg);
@@ -125,6 +131,14 @@ static inline void xapic_ipi(u32 icr, u8 dest)
 static inline void x2apic_ipi(u32 icr, u32 dest)
 {
 	x2apic_write(APIC_REG_ICR, icr | (u64)dest << 32);
+}
+
+/* For the guest: which of cpus.cpu[] it is; the stack tells. */
+static inline unsigned int cpu_self(void)
+{
+	u64 rsp = (uintptr_t)__builtin_frame_address(0);
+
+	return rsp < GUEST_FREE ? 0 : (GUEST_MEM - rsp) / CPU_STACK_BYTES;
 }
 
 /* Turns of a loop, then a wait has failed. */
