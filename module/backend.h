@@ -88,7 +88,9 @@ struct mk_cpu {
 	u64 debugctl;
 	u32 shadow;			/* MK_SHADOW_* */
 
-	u64 cr8;			/* TPR bits 7:4, kept by the core; see intercept_cr8 */
+	u64 cr8;			/* TPR bits 7:4; see cr8_free */
+	bool cr8_free;			/* (constant) the guest may change it without an exit */
+	u8 cr8_threshold;		/* core -> run(): exit when CR8 falls below this */
 	u64 xcr0, xss;
 	u32 pkru;			/* guest's, while the host's is loaded */
 	u64 spec_ctrl;			/* guest IA32_SPEC_CTRL */
@@ -155,6 +157,7 @@ struct mk_caps {
 	bool next_rip;		/* exits tell the instruction's length */
 	bool decode_assist;
 	bool tsc_scaling;
+	bool tpr_shadow;	/* CR8 can be the guest's own: see mk_cpu.cr8_free */
 	bool vnmi;		/* NMI blocking is tracked by the hardware */
 	bool xsaves;
 	bool rdtscp, invpcid, umip, pku;	/* may the guest have these */

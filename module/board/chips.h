@@ -140,6 +140,7 @@ void mk_lapic_reset(struct mk_vcpu *v, bool init);
 bool mk_lapic_mmio(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write);
 u64 mk_lapic_get_cr8(struct mk_vcpu *v);
 void mk_lapic_set_cr8(struct mk_vcpu *v, u64 cr8);
+u8 mk_lapic_cr8_threshold(struct mk_vcpu *v);
 int mk_lapic_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
 int mk_lapic_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host);
 

@@ -68,7 +68,18 @@ void mk_lapic_set_tpr(struct mk_lapic *apic, u32 tpr)
 	mk_lapic_put(apic, APIC_TASKPRI, tpr & 0xff);
 	apic->v->cpu.cr8 = (tpr & 0xff) >> 4;	/* the guest may read it without an exit */
 	update_ppr(apic);
-	mk_lapic_recheck(apic);
+	/* What waits may be let in; or may have to wait for the next change. */
+	if (READ_ONCE(apic->irr_words))
+		mk_request(apic->v, MK_REQ_EVENT);
+}
+
+u8 mk_lapic_cr8_threshold(struct mk_vcpu *v)
+{
+	const struct mk_lapic *apic = v->apic;
+	int class = highest(apic, APIC_IRR, READ_ONCE(apic->irr_words)) >> 4;
+	int tpr = mk_lapic_get(apic, APIC_TASKPRI) >> 4;
+
+	return class >= 0 && class <= tpr && mk_lapic_enabled(apic) ? class : 0;
 }
 
 void mk_lapic_summarize(struct mk_lapic *apic)

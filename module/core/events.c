@@ -207,6 +207,7 @@ void mk_events_prepare(struct mk_vcpu *v)
 			cpu->inject = (struct mk_event){ .type = MK_EV_INTR, .vector = vector };
 	}
 
+	cpu->cr8_threshold = cpu->cr8_free ? mk_board(v->vm)->cr8_threshold(v) : 0;
 	/* What did not fit into this entry gets a window. */
 	cpu->nmi_window = atomic_read(&v->nmis);
 	cpu->irq_window = irq_waiting(v) ||

@@ -106,6 +106,7 @@ static enum mk_next enter(struct mk_vcpu *v)
 	struct mk_cpu *cpu = &v->cpu;
 	struct mk_exit *x = &v->exit;
 	enum mk_next next;
+	u64 cr8;
 
 	preempt_disable();
 	if (unlikely(!v->loaded)) {
@@ -134,9 +135,12 @@ static enum mk_next enter(struct mk_vcpu *v)
 			if (next != MK_RESUME)
 				break;
 		}
+		cr8 = cpu->cr8;
 		mk_hw->run(cpu, x);
 		cpu->ran = true;
 		cpu->inject.type = MK_EV_NONE;
+		if (unlikely(cpu->cr8 != cr8))
+			mk_board(v->vm)->set_cr8(v, cpu->cr8);
 		if (unlikely(cpu->vectoring.type))
 			mk_request(v, MK_REQ_EVENT);
 		v->exits[x->kind]++;

@@ -7,6 +7,7 @@
  * Read next: core/run.c.
  */
 #include <linux/mm.h>
+#include <linux/moduleparam.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -14,6 +15,10 @@
 
 #include "core/power.h"
 #include "core/vcpu.h"
+
+static bool tpr_shadow = true;
+module_param(tpr_shadow, bool, 0444);
+MODULE_PARM_DESC(tpr_shadow, "guests with a local APIC change CR8 without an exit");
 
 /*
  * The vCPU is on a CPU whose hardware is ours only if power.c says so: a CPU
@@ -190,6 +195,7 @@ struct mk_vcpu *mk_vcpu_create(struct mk_vm *vm, u32 id)
 	preempt_notifier_init(&v->preempt, &preempt_ops);
 	v->cpu.host_cpu = -1;
 	v->cpu.tdp_root = vm->tdp_root;
+	v->cpu.cr8_free = board && tpr_shadow && mk_hw->caps->tpr_shadow;
 
 	pages = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	if (!pages)

@@ -51,6 +51,7 @@ struct mk_slots;
  * @mmio:        a guest access of 1..8 bytes; true if it was the board's
  * @pio:         likewise for ports, 1, 2 or 4 bytes
  * @get_cr8, @set_cr8: the task priority (TPR bits 7:4)
+ * @cr8_threshold: an interrupt waits for CR8 to fall below this; 0: none does
  * @msr_get, @msr_set: APIC_BASE, x2APIC, TSC_DEADLINE; -ENOENT: not the board's;
  *               -EINVAL: #GP. @host: userspace asks, not the guest
  * @vm_free:     the VM dies: no timer delivers any more. To be called before the
@@ -66,6 +67,7 @@ struct mk_board_ops {
 	bool (*pio)(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write);
 	u64 (*get_cr8)(struct mk_vcpu *v);
 	void (*set_cr8)(struct mk_vcpu *v, u64 cr8);
+	u8 (*cr8_threshold)(struct mk_vcpu *v);
 	int (*msr_get)(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
 	int (*msr_set)(struct mk_vcpu *v, u32 msr, u64 val, bool host);
 	void (*vm_free)(struct mk_vm *vm);

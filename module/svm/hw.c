@@ -109,6 +109,7 @@ int svm_setup(struct mk_refusal *refusal)
 		.tdp_ad = true,
 		.next_rip = features & FEAT_NRIPS,
 		.decode_assist = features & FEAT_DECODE_ASSIST,
+		.tpr_shadow = true,
 		.tsc_scaling = features & FEAT_TSC_RATE,
 		.xsaves = boot_cpu_has(X86_FEATURE_XSAVES),
 		.rdtscp = boot_cpu_has(X86_FEATURE_RDTSCP),

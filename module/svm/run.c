@@ -52,7 +52,7 @@ static void inject(struct svm_vcpu *s, const struct mk_event *ev)
 }
 
 /*
- * The guest reads CR8 from V_TPR. The window is a virtual interrupt that only
+ * The guest has CR8 in V_TPR. The window is a virtual interrupt that only
  * ever exits, right before the guest would take it.
  */
 static void set_int_ctl(struct vmcb *vmcb, u32 int_ctl)
@@ -306,6 +306,7 @@ void svm_run(struct mk_cpu *cpu, struct mk_exit *x)
 	c->event_inj = 0;
 	if (cpu->inject.type)
 		inject(s, &cpu->inject);
+	svm_intercept(vmcb, INTERCEPT_CR8_WRITE, !cpu->cr8_free || cpu->cr8_threshold);
 	int_ctl = V_INTR_MASKING_MASK | cpu->cr8;
 	if (cpu->irq_window)
 		int_ctl |= V_IRQ_MASK | V_IGN_TPR_MASK | V_INTR_PRIO_MASK;
@@ -362,6 +363,7 @@ again:
 	cpu->rip = a->rip;
 	cpu->rflags = a->rflags;
 	cpu->cr2 = a->cr2;
+	cpu->cr8 = c->int_ctl & V_TPR_MASK;
 	cpu->shadow = (c->int_state & SVM_INTERRUPT_SHADOW_MASK ? MK_SHADOW_STI : 0) |
 		      (s->nmi_blocked ? MK_SHADOW_NMI : 0);
 	cpu->valid = VALID_ALWAYS;

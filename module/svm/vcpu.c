@@ -50,7 +50,7 @@ static_assert(offsetof(struct vmcb, save.spec_ctrl) == 0x6e0);
  * on every access, all sixteen of them, and are set below.
  */
 static const u8 always_exits[] = {
-	INTERCEPT_CR4_WRITE, INTERCEPT_CR8_WRITE,
+	INTERCEPT_CR4_WRITE,
 	INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_DB,
 	INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_AC,
 	INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_MC,

@@ -132,6 +132,8 @@ static bool vpid_usable(u64 ept_vpid)
 /* Read what this CPU can do. Changes nothing. */
 static int read_config(struct vmx_config *c, struct mk_refusal *refusal)
 {
+	u64 cap;
+
 	memset(c, 0, sizeof(*c));
 	if (rdmsrl_safe(MSR_IA32_VMX_BASIC, &c->basic))
 		return refuse(refusal, -EOPNOTSUPP,
@@ -151,6 +153,9 @@ static int read_config(struct vmx_config *c, struct mk_refusal *refusal)
 	if (!choose(&exit_control, &c->exit) || !choose(&entry_control, &c->entry))
 		return refuse(refusal, -EOPNOTSUPP,
 			      "this CPU's VT-x does not switch EFER and PAT by itself; mini-kvm needs that");
+
+	rdmsrl(MSR_IA32_VMX_TRUE_PROCBASED_CTLS, cap);
+	c->tpr_shadow = (cap >> 32) & CPU_BASED_TPR_SHADOW;
 
 	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, c->ept_vpid);
 	if (!(c->ept_vpid & VMX_EPT_PAGE_WALK_4_BIT) || !(c->ept_vpid & VMX_EPTP_WB_BIT) ||
@@ -200,6 +205,7 @@ int vmx_setup(struct mk_refusal *refusal)
 		.tdp_exec_only = vmx_config.ept_vpid & VMX_EPT_EXECUTE_ONLY_BIT,
 		.next_rip = true,
 		.decode_assist = true,
+		.tpr_shadow = vmx_config.tpr_shadow,
 		.vnmi = true,
 		.xsaves = vmx_config.secondary & VMCS_CONTROL_BIT(XSAVES),
 		.rdtscp = vmx_config.secondary & SECONDARY_EXEC_ENABLE_RDTSCP,

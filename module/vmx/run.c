@@ -10,6 +10,7 @@
 #include <linux/kvm_host.h>
 #include <linux/mm.h>
 #include <linux/string_helpers.h>
+#include <asm/apicdef.h>
 #include <asm/debugreg.h>
 #include <asm/mce.h>
 #include <asm/mmu_context.h>
@@ -182,9 +183,24 @@ static void follow_host(struct vmx_vcpu *v)
 	}
 }
 
+/* SDM vol. 3C, "Virtualizing CR8-Based TPR Accesses" */
+static u8 *virtual_tpr(struct vmx_vcpu *v)
+{
+	return v->apic_page + APIC_TASKPRI;
+}
+
+static void set_cr8(struct mk_cpu *cpu, struct vmx_vcpu *v)
+{
+	*virtual_tpr(v) = cpu->cr8 << 4;
+	if (unlikely(cpu->cr8_threshold != v->cr8_threshold)) {
+		v->cr8_threshold = cpu->cr8_threshold;
+		vmwrite(TPR_THRESHOLD, v->cr8_threshold);
+	}
+}
+
 static void prepare(struct mk_cpu *cpu, struct vmx_vcpu *v)
 {
-	u32 primary = vmx_config.primary |
+	u32 primary = v->primary_base |
 		      (cpu->irq_window ? CPU_BASED_INTR_WINDOW_EXITING : 0) |
 		      (cpu->nmi_window ? CPU_BASED_NMI_WINDOW_EXITING : 0);
 
@@ -196,6 +212,8 @@ static void prepare(struct mk_cpu *cpu, struct vmx_vcpu *v)
 		v->primary = primary;
 		vmwrite(CPU_BASED_VM_EXEC_CONTROL, primary);
 	}
+	if (v->apic_page)
+		set_cr8(cpu, v);
 	if (unlikely(cpu->flush))
 		flush_tlb(cpu, v);
 	if (unlikely(v->tsc_offset_changed)) {
@@ -258,6 +276,8 @@ static const struct {
 	[EXIT_REASON_MSR_WRITE]		= { MK_EXIT_WRMSR, LEN },
 	[EXIT_REASON_MWAIT_INSTRUCTION]	= { MK_EXIT_MWAIT, LEN },
 	[EXIT_REASON_MONITOR_INSTRUCTION] = { MK_EXIT_MONITOR, LEN },
+	/* Behind the MOV to CR8 that lets in what waits. */
+	[EXIT_REASON_TPR_BELOW_THRESHOLD] = { MK_EXIT_IRQ_WINDOW },
 	[EXIT_REASON_EPT_VIOLATION]	= { MK_EXIT_TDP_FAULT, VEC | MORE },
 	[EXIT_REASON_EPT_MISCONFIG]	= { MK_EXIT_TDP_MISCONFIG, VEC | MORE },
 	[EXIT_REASON_INVEPT]		= { MK_EXIT_UNDEFINED, LEN },
@@ -490,6 +510,8 @@ static void run(struct mk_cpu *cpu, struct mk_exit *x)
 	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL))
 		cpu->spec_ctrl = v->entry.spec_guest;
 
+	if (v->apic_page)
+		cpu->cr8 = *virtual_tpr(v) >> 4;
 	cpu->valid = ALWAYS_VALID;
 	cpu->dirty = 0;
 	cpu->vectoring.type = MK_EV_NONE;

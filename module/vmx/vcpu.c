@@ -82,7 +82,14 @@ static void write_controls(struct vmx_vcpu *v)
 	if (!v->vpid)
 		secondary &= ~SECONDARY_EXEC_ENABLE_VPID;
 
-	v->primary = vmx_config.primary;
+	v->primary_base = vmx_config.primary;
+	if (v->apic_page) {
+		v->primary_base &= ~(CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING);
+		v->primary_base |= CPU_BASED_TPR_SHADOW;
+		vmwrite(VIRTUAL_APIC_PAGE_ADDR, __pa(v->apic_page));
+		vmwrite(TPR_THRESHOLD, 0);
+	}
+	v->primary = v->primary_base;
 	v->entry_controls = vmx_config.entry;
 	vmwrite(PIN_BASED_VM_EXEC_CONTROL, vmx_config.pin);
 	vmwrite(CPU_BASED_VM_EXEC_CONTROL, v->primary);
@@ -130,7 +137,9 @@ int vmx_vcpu_create(struct mk_cpu *cpu)
 	v->active_on = -1;
 	v->vmcs = (void *)__get_free_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	v->msr_bitmap = (void *)__get_free_page(GFP_KERNEL_ACCOUNT);
-	if (!v->vmcs || !v->msr_bitmap)
+	if (cpu->cr8_free)
+		v->apic_page = (void *)__get_free_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	if (!v->vmcs || !v->msr_bitmap || (cpu->cr8_free && !v->apic_page))
 		goto no_memory;
 	memset(v->msr_bitmap, 0xff, PAGE_SIZE);
 	v->vmcs_pa = __pa(v->vmcs);
@@ -158,6 +167,7 @@ int vmx_vcpu_create(struct mk_cpu *cpu)
 	return 0;
 
 no_memory:
+	free_page((unsigned long)v->apic_page);
 	free_page((unsigned long)v->msr_bitmap);
 	free_page((unsigned long)v->vmcs);
 	kfree(v);
@@ -171,6 +181,7 @@ void vmx_vcpu_destroy(struct mk_cpu *cpu)
 	vmx_deactivate(v);
 	if (v->vpid)
 		ida_free(&vpids, v->vpid);
+	free_page((unsigned long)v->apic_page);
 	free_page((unsigned long)v->msr_bitmap);
 	free_page((unsigned long)v->vmcs);
 	kfree(v);

@@ -29,6 +29,7 @@ struct vmx_config {
 	u64 ept_vpid;		/* IA32_VMX_EPT_VPID_CAP */
 	u64 cr0_fixed0, cr4_fixed0;	/* bits that VMX operation wants set */
 	u32 pin, primary, secondary, exit, entry;
+	bool tpr_shadow;	/* CR8 can be the guest's own, on a page of ours */
 };
 
 extern struct vmx_config vmx_config;
@@ -70,9 +71,11 @@ struct vmx_vcpu {
 	bool tsc_offset_changed;
 	u16 vpid;			/* 0: none */
 	u8 *msr_bitmap;			/* a page */
+	u8 *apic_page;			/* likewise, for the task priority alone; or NULL */
+	u32 primary_base;		/* without windows */
 
 	/* What the VMCS holds; written only when it changes. */
-	u32 primary, entry_controls;
+	u32 primary, entry_controls, cr8_threshold;
 	u64 eptp;
 	u64 host_cr3, host_cr4, host_fs_base;
 	/* What the MSRs hold while @switched. */

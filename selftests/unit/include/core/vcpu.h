@@ -44,6 +44,7 @@ struct mk_board_ops {
 	bool (*pio)(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write);
 	u64 (*get_cr8)(struct mk_vcpu *v);
 	void (*set_cr8)(struct mk_vcpu *v, u64 cr8);
+	u8 (*cr8_threshold)(struct mk_vcpu *v);
 	int (*msr_get)(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
 	int (*msr_set)(struct mk_vcpu *v, u32 msr, u64 val, bool host);
 	void (*vm_free)(struct mk_vm *vm);
