@@ -2,6 +2,7 @@
 /*
  * The host half of tests with several vCPUs; see cpus.h.
  */
+#include <sched.h>
 #include <signal.h>
 #include "cpus.h"
 
@@ -107,7 +108,9 @@ static void *run(void *arg)
 			die("KVM_RUN on vCPU %u: %s", cpu->id, strerror(-err));
 		if (run->exit_reason != KVM_EXIT_IO)
 			die_of_exit(&cpu->g, "port I/O");
-		if (run->io.port == PORT_SYNC && cpu->all->on_sync) {
+		if (run->io.port == PORT_YIELD) {
+			sched_yield();
+		} else if (run->io.port == PORT_SYNC && cpu->all->on_sync) {
 			cpu->all->on_sync(cpu, *(u32 *)guest_io_data(&cpu->g));
 		} else if (run->io.port == PORT_FAIL) {
 			struct guest_failure *f = guest_var(&cpu->g, guest_failure);

@@ -141,14 +141,19 @@ static inline unsigned int cpu_self(void)
 	return rsp < GUEST_FREE ? 0 : (GUEST_MEM - rsp) / CPU_STACK_BYTES;
 }
 
+/* Lets another vCPU run where the host has fewer CPUs than the guest. */
+#define PORT_YIELD	0x80
+
 /* Turns of a loop, then a wait has failed. */
-#define PATIENCE	(1u << 26)
+#define PATIENCE	(1u << 22)
 
 /* A macro, so that a failure names the line that waited. */
 #define wait_until(condition) do {				\
-	for (u32 turn_ = 0; !(condition); turn_++) {		\
+	for (u32 turn_ = 1; !(condition); turn_++) {		\
 		guest_check(turn_ < PATIENCE);			\
 		asm volatile("pause" : : : "memory");		\
+		if (turn_ % 64 == 0)				\
+			outb(PORT_YIELD, 0);			\
 	}							\
 } while (0)
 

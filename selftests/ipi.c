@@ -140,9 +140,18 @@ static void settle(void)
 	}
 }
 
+/* Nothing to do but to take interrupts: asleep, until finish(). */
 static void listen(void)
 {
-	wait_until(finished);
+	cli();
+	while (!finished)
+		asm volatile("sti; hlt; cli" : : : "memory");
+}
+
+static void finish(void)
+{
+	finished = 1;
+	send(ICR_OTHERS | VECTOR, 0);
 }
 
 static void shorthands(void)
@@ -194,7 +203,7 @@ static u32 guest_sends_from_xapic(u64 me)
 	}
 	expect(ICR_LOGICAL | VECTOR, 0xff, 0xf);
 	settle();
-	finished = 1;
+	finish();
 	return 0;
 }
 
@@ -243,7 +252,7 @@ static u32 guest_sends_from_x2apic(u64 me)
 	expected[0][VECTOR]++;
 	wait_until(taken[0][VECTOR] == expected[0][VECTOR]);
 	settle();
-	finished = 1;
+	finish();
 	return 0;
 }
 
@@ -290,7 +299,8 @@ static u32 guest_sends_to_the_disabled(u64 me)
 	__atomic_add_fetch(&ready, 1, __ATOMIC_SEQ_CST);
 	wait_until(ready == 2 * CPUS);
 	if (me) {
-		listen();
+		while (!finished)
+			outb(PORT_YIELD, 0);
 		return 0;
 	}
 	send(VECTOR, 1);
@@ -299,7 +309,6 @@ static u32 guest_sends_to_the_disabled(u64 me)
 	expect(ICR_ALL | VECTOR, 0, 0x9);
 	expect(ICR_LOGICAL | VECTOR, 0xf, 0x9);
 	expect(ICR_NMI, 1, BIT(1));
-	expect_one(ICR_LOGICAL | ICR_LOWEST | VECTOR, 0xe, BIT(3));
 	expect(LAST_VECTOR, 0, BIT(0));
 	expect(LAST_VECTOR, 3, BIT(3));
 	for (unsigned int cpu = 0; cpu < CPUS; cpu++) {
