@@ -13,11 +13,19 @@
 #include <linux/context_tracking.h>
 #include <linux/entry-kvm.h>
 #include <linux/kvm_host.h>
+#include <linux/moduleparam.h>
 #include <linux/sched/signal.h>
+#include <linux/sched/stat.h>
 
 #include "core/mmu.h"
 #include "core/vcpu.h"
 #include "hw/compat.h"
+
+static uint max_poll_ns = 200000;
+module_param_named(halt_poll_ns, max_poll_ns, uint, 0644);
+MODULE_PARM_DESC(halt_poll_ns, "how long a halted vCPU keeps its CPU at most before it sleeps");
+
+#define FIRST_POLL_NS	10000ull
 
 enum mk_next mk_die(struct mk_vcpu *v, u32 suberror, const char *why, ...)
 {
@@ -51,15 +59,48 @@ static bool woken(struct mk_vcpu *v)
 }
 
 /*
+ * To sleep and be woken takes longer than many a guest halts. So it is worth
+ * while to look for a moment first, as long as nobody else wants this CPU.
+ */
+static void poll_for_event(struct mk_vcpu *v, u64 start)
+{
+	while (!woken(v) && !signal_pending(current) && !need_resched() &&
+	       single_task_running() && ktime_get_ns() - start < v->poll_ns)
+		cpu_relax();
+}
+
+/* Poll longer after a halt that was over soon, and not at all after a long one. */
+static void adapt_polling(struct mk_vcpu *v, u64 halted, u64 max)
+{
+	if (halted > max)
+		v->poll_ns = 0;
+	else if (halted > v->poll_ns)
+		v->poll_ns = min(max, max(2 * v->poll_ns, FIRST_POLL_NS));
+}
+
+/*
  * Wait until the vCPU has something to do, or a signal ends the wait: -EINTR.
  * The thread gives up the hardware when it sleeps: the preempt notifier sees to
  * that.
+ *
+ * Whoever wakes it stores what it looks at first (a request, a bit of IRR), and
+ * then, after a full barrier in rcuwait_wake_up(), looks for a sleeper. We say
+ * that we sleep, and after a full barrier look at what was stored. One of the
+ * two sees the other.
  */
 static int wait_for_event(struct mk_vcpu *v)
 {
+	u64 max = READ_ONCE(max_poll_ns), start = 0;
+
 	/* The checks in the wait read registers; fetch them while we may. */
 	mk_cpu_need(&v->cpu, MK_G_RFLAGS | MK_G_SHADOW);
+	if (max) {
+		start = ktime_get_ns();
+		poll_for_event(v, start);
+	}
 	rcuwait_wait_event(&v->wait, woken(v) || signal_pending(current), TASK_INTERRUPTIBLE);
+	if (max)
+		adapt_polling(v, ktime_get_ns() - start, max);
 	return woken(v) ? 0 : -EINTR;
 }
 

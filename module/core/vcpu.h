@@ -103,6 +103,7 @@ struct mk_vcpu {
 	bool uses_pkru;
 	u32 host_pkru;
 	u32 mp_state;			/* KVM_MP_STATE_* */
+	u64 poll_ns;			/* how long to look for events before sleeping */
 	u8 sipi_vector;			/* (a) of the last start-up interrupt */
 	u64 tsc_lost;			/* ticks that tsc_offset makes up for: see core/time.c */
 
