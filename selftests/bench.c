@@ -10,7 +10,7 @@
  */
 #include <getopt.h>
 #include <kselftest.h>
-#include "guest.h"
+#include "cpus.h"
 
 #define NOT_MEASURED	UINT64_MAX
 #define OPS		64	/* in a batch; the touch rows have their own */
@@ -19,7 +19,8 @@
 #define TOUCH_GPA	BIT(30)
 #define TOUCH_BYTES	(64ul << 20)
 #define LAPIC_ID	0xfee00020ul
-#define MSR_APIC_BASE	0x1b
+#define MSR_TSC_DEADLINE 0x6e0
+#define VECTOR		0x61
 
 static u64 ticks(void)
 {
@@ -86,6 +87,170 @@ static u32 guest_mmio_batch(u64 arg)
 static u32 guest_lapic_batch(u64 arg)
 {
 	TIMED(OPS, mmio_read(LAPIC_ID));
+	return 0;
+}
+
+/* Interrupts.  The handler's EOI, an exit of its own, is part of them. */
+
+static volatile u32 taken, taken_by_other;
+static volatile bool finished;
+
+static void on_xapic(struct guest_frame *frame)
+{
+	taken++;
+	xapic_write(APIC_REG_EOI, 0);
+}
+
+static void on_x2apic(struct guest_frame *frame)
+{
+	taken++;
+	wrmsr(MSR_X2APIC + APIC_REG_EOI / 16, 0);
+}
+
+static void enable_xapic(void)
+{
+	xapic_write(APIC_REG_SVR, 0x1ff);
+	guest_handlers[VECTOR] = on_xapic;
+	sti();
+}
+
+static void enable_x2apic(void)
+{
+	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 0xc00);
+	wrmsr(MSR_X2APIC + APIC_REG_SVR / 16, 0x1ff);
+	guest_handlers[VECTOR] = on_x2apic;
+	sti();
+}
+
+/* With nothing in service it changes nothing, and costs an exit all the same. */
+static u32 guest_eoi_batch(u64 arg)
+{
+	enable_xapic();
+	TIMED(OPS, xapic_write(APIC_REG_EOI, 0));
+	return 0;
+}
+
+static u32 guest_eoi_x2apic_batch(u64 arg)
+{
+	enable_x2apic();
+	TIMED(OPS, wrmsr(MSR_X2APIC + APIC_REG_EOI / 16, 0));
+	return 0;
+}
+
+#define wait_for(count) do { } while (*(volatile u32 *)&taken < (count))
+
+static u32 guest_self_ipi_batch(u64 arg)
+{
+	enable_xapic();
+	taken = 0;
+	TIMED(OPS, {
+		xapic_write(APIC_REG_ICR, ICR_SELF | VECTOR);
+		wait_for(i + 1);
+	});
+	return 0;
+}
+
+static u32 guest_self_ipi_x2apic_batch(u64 arg)
+{
+	enable_x2apic();
+	taken = 0;
+	TIMED(OPS, {
+		wrmsr(MSR_X2APIC + 0x3f, VECTOR);
+		wait_for(i + 1);
+	});
+	return 0;
+}
+
+/* Armed for the past: from the write to the handler's end. */
+static u32 guest_deadline_batch(u64 arg)
+{
+	enable_x2apic();
+	wrmsr(MSR_X2APIC + APIC_REG_LVTT / 16, 2 << 17 | VECTOR);
+	taken = 0;
+	TIMED(OPS, {
+		wrmsr(MSR_TSC_DEADLINE, 1);
+		wait_for(i + 1);
+	});
+	return 0;
+}
+
+/* Armed for a while from now, and asleep until then: what is above the while. */
+#define WHILE	100000ull
+
+static u32 guest_deadline_halted_batch(u64 arg)
+{
+	u64 start, sum = 0;
+
+	enable_x2apic();
+	wrmsr(MSR_X2APIC + APIC_REG_LVTT / 16, 2 << 17 | VECTOR);
+	taken = 0;
+	for (u32 i = 0; i < OPS; i++) {
+		cli();
+		start = ticks();
+		wrmsr(MSR_TSC_DEADLINE, start + WHILE);
+		while (taken <= i)
+			asm volatile("sti; hlt; cli" : : : "memory");
+		sum += ticks() - start - WHILE;
+	}
+	batch_ticks = sum;
+	return 0;
+}
+
+static u32 guest_cr8_batch(u64 arg)
+{
+	enable_xapic();
+	TIMED(OPS, asm volatile("mov %0, %%cr8" : : "r"((u64)(i & 1)) : "memory"));
+	return 0;
+}
+
+/* Two vCPUs: the first sends, the other answers in memory. */
+static volatile bool other_sleeps;
+
+static void on_other(struct guest_frame *frame)
+{
+	taken_by_other++;
+	wrmsr(MSR_X2APIC + APIC_REG_EOI / 16, 0);
+}
+
+static u32 guest_other(u64 arg)
+{
+	enable_x2apic();
+	guest_handlers[VECTOR] = on_other;
+	taken = 1;
+	while (!finished) {
+		if (!other_sleeps)
+			continue;
+		cli();
+		if (!finished)
+			asm volatile("sti; hlt" : : : "memory");
+		sti();
+	}
+	return 0;
+}
+
+/* From the ICR to the end of the answer, when the sender is asleep itself. */
+static u32 guest_sends_batches(u64 arg)
+{
+	u64 best = NOT_MEASURED;
+
+	enable_x2apic();
+	while (!taken)
+		outb(PORT_YIELD, 0);
+	for (u32 batch = 0; batch < BATCHES; batch++) {
+		TIMED(OPS, {
+			u32 before = taken_by_other;
+
+			x2apic_ipi(VECTOR, 1);
+			while (taken_by_other == before)
+				if (other_sleeps)
+					outb(PORT_YIELD, 0);
+		});
+		if (batch_ticks < best)
+			best = batch_ticks;
+	}
+	batch_ticks = best;
+	finished = true;
+	x2apic_ipi(VECTOR, 1);
 	return 0;
 }
 
@@ -170,6 +335,100 @@ static u64 bench_mmio(void)
 static u64 bench_lapic(void)
 {
 	return bench_guest(guest_lapic_batch);
+}
+
+static u64 bench_eoi(void)
+{
+	return bench_guest(guest_eoi_batch);
+}
+
+static u64 bench_eoi_x2apic(void)
+{
+	return bench_guest(guest_eoi_x2apic_batch);
+}
+
+static u64 bench_self_ipi(void)
+{
+	return bench_guest(guest_self_ipi_batch);
+}
+
+static u64 bench_self_ipi_x2apic(void)
+{
+	return bench_guest(guest_self_ipi_x2apic_batch);
+}
+
+static u64 bench_cr8(void)
+{
+	return bench_guest(guest_cr8_batch);
+}
+
+/* The capability, not GET_SUPPORTED_CPUID, says that it is there. */
+static void enable_deadline_timer(struct guest *g)
+{
+	static struct {
+		struct kvm_cpuid2 header;
+		struct kvm_cpuid_entry2 entries[256];
+	} cpuid;
+
+	cpuid.header.nent = ARRAY_SIZE(cpuid.entries);
+	must(g->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
+	for (u32 i = 0; i < cpuid.header.nent; i++)
+		if (cpuid.entries[i].function == 1)
+			cpuid.entries[i].ecx |= BIT(24);
+	must(g->vcpu, KVM_SET_CPUID2, &cpuid);
+}
+
+static u64 bench_timer(u32 (*function)(u64))
+{
+	u64 best = NOT_MEASURED;
+	struct guest g;
+
+	guest_create(&g, WITH_IRQCHIP);
+	enable_deadline_timer(&g);
+	for (int batch = 0; batch < BATCHES; batch++)
+		best = min(best, run_batch(&g, function) / OPS);
+	guest_destroy(&g);
+	return best;
+}
+
+static u64 bench_deadline(void)
+{
+	return bench_timer(guest_deadline_batch);
+}
+
+static u64 bench_deadline_halted(void)
+{
+	return bench_timer(guest_deadline_halted_batch);
+}
+
+static u64 bench_ipi(bool halted)
+{
+	struct cpus s;
+	u64 best;
+
+	/* With one CPU the other vCPU cannot run while the first waits for it. */
+	if (!halted && sysconf(_SC_NPROCESSORS_ONLN) < 2)
+		return NOT_MEASURED;
+	other_sleeps = halted;
+	cpus_create(&s, 2, WITH_IRQCHIP);
+	cpus_prepare(&s, guest_sends_batches);
+	cpu_prepare(&s.cpu[1], guest_other, 0);
+	cpus_start(&s);
+	cpu_join(&s.cpu[0]);
+	cpu_join(&s.cpu[1]);
+	best = *guest_var(&s.cpu[0].g, batch_ticks) / OPS;
+	cpus_destroy(&s);
+	return best;
+}
+
+static u64 bench_ipi_running(void)
+{
+	return bench_ipi(false);
+}
+
+static u64 bench_ipi_halted(void)
+{
+	return bench_ipi(true);
 }
 
 static bool has_huge_pages(void *memory)
@@ -333,6 +592,15 @@ static const struct {
 	{ "OUT to userspace", bench_out },
 	{ "MMIO write to userspace", bench_mmio },
 	{ "LAPIC register read", bench_lapic },
+	{ "CR8 write", bench_cr8 },
+	{ "EOI", bench_eoi },
+	{ "EOI, x2APIC", bench_eoi_x2apic },
+	{ "self-IPI, handler, EOI", bench_self_ipi },
+	{ "the same, x2APIC", bench_self_ipi_x2apic },
+	{ "IPI to a running vCPU", bench_ipi_running },
+	{ "IPI to a halted vCPU", bench_ipi_halted },
+	{ "TSC deadline to handler, EOI", bench_deadline },
+	{ "the same, from HLT", bench_deadline_halted },
 	{ "first touch, 4 KiB in turn", bench_touch_4k },
 	{ "first touch, 4 KiB apart", bench_touch_4k_apart },
 	{ "first touch, 2 MiB", bench_touch_2m },

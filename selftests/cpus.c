@@ -106,6 +106,9 @@ static void *run(void *arg)
 			continue;
 		if (err)
 			die("KVM_RUN on vCPU %u: %s", cpu->id, strerror(-err));
+		if (run->exit_reason != KVM_EXIT_IO && cpu->all->on_exit &&
+		    cpu->all->on_exit(cpu))
+			continue;
 		if (run->exit_reason != KVM_EXIT_IO)
 			die_of_exit(&cpu->g, "port I/O");
 		if (run->io.port == PORT_YIELD) {

@@ -40,6 +40,8 @@ struct cpus {
 	unsigned int count;
 	/* Answers guest_sync(); NULL: such a port write is ignored. */
 	void (*on_sync)(struct cpu *cpu, u32 value);
+	/* Exits other than port I/O: true, and the guest goes on. */
+	bool (*on_exit)(struct cpu *cpu);
 };
 
 void cpus_create(struct cpus *s, unsigned int count, unsigned int with);

@@ -5,6 +5,7 @@
  *
  * Interrupts between them are in ipi.c.
  */
+#include <sched.h>
 #include <kselftest_harness.h>
 #include "cpus.h"
 
@@ -225,6 +226,120 @@ TEST_F(smp, run_before_init)
 	EXPECT_EQ(cpu_mp_state(ap), KVM_MP_STATE_INIT_RECEIVED);
 	ap->g.run->immediate_exit = 1;
 	EXPECT_EQ(TRY(ap->g.vcpu, KVM_RUN, 0), -EINTR);
+}
+
+/*
+ * Memory that changes under running vCPUs.  Each counts in a word of its own;
+ * the host sees both pages of the file that may stand behind it.
+ */
+#define SHARED_GPA	0x10000000ul
+
+static volatile u32 stop_touching;
+
+static u32 guest_touches(u64 me)
+{
+	volatile u64 *word = (u64 *)(SHARED_GPA + 64 * me);
+
+	for (u32 i = 0; !stop_touching; i++) {
+		++*word;
+		if (i % 256 == 0)
+			outb(PORT_YIELD, 0);
+	}
+	return 0;
+}
+
+static bool is_mmio(struct cpu *cpu)
+{
+	sched_yield();
+	return cpu->g.run->exit_reason == KVM_EXIT_MMIO;
+}
+
+static void counts_of(const volatile u64 *page, u64 counts[4])
+{
+	for (int i = 0; i < 4; i++)
+		counts[i] = page[8 * i];
+}
+
+static bool all_moved(const volatile u64 *page, const u64 since[4])
+{
+	for (int i = 0; i < 4; i++)
+		if (page[8 * i] == since[i])
+			return false;
+	return true;
+}
+
+static void wait_for_all(const volatile u64 *page)
+{
+	u64 since[4];
+
+	counts_of(page, since);
+	for (int turn = 0; !all_moved(page, since); turn++) {
+		if (turn == 100000)
+			die("a vCPU does not write where it should");
+		sched_yield();
+	}
+}
+
+static bool none_moved(const volatile u64 *page, const u64 since[4])
+{
+	for (int i = 0; i < 4; i++)
+		if (page[8 * i] != since[i])
+			return false;
+	return true;
+}
+
+TEST_F(smp, no_stale_memory)
+{
+	struct guest *g = &self->s.cpu[0].g;
+	int file = memfd_create("page", 0);
+	u64 since[2][4];
+	u8 *both, *hva;
+
+	ASSERT_EQ(ftruncate(file, 2 * PAGE), 0);
+	both = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	hva = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+	ASSERT_NE(both, MAP_FAILED);
+	ASSERT_NE(hva, MAP_FAILED);
+	ASSERT_EQ(guest_slot(g, 1, SHARED_GPA, hva, PAGE, 0), 0);
+	self->s.on_exit = is_mmio;
+	cpus_prepare(&self->s, guest_touches);
+	cpus_start(&self->s);
+	wait_for_all((u64 *)both);
+
+	/* Another page behind the address: nobody writes to the old one any more. */
+	for (int round = 1; round <= 20; round++) {
+		volatile u64 *new = (u64 *)(both + PAGE * (round & 1));
+		volatile u64 *old = (u64 *)(both + PAGE * (~round & 1));
+
+		ASSERT_EQ(mmap(hva, PAGE, PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_FIXED, file, PAGE * (round & 1)), hva);
+		counts_of(old, since[0]);
+		wait_for_all(new);
+		EXPECT_TRUE(none_moved(old, since[0]));
+	}
+	/* No slot: nobody writes at all. */
+	for (int round = 0; round < 10; round++) {
+		ASSERT_EQ(guest_slot(g, 1, SHARED_GPA, hva, 0, 0), 0);
+		for (int page = 0; page < 2; page++)
+			counts_of((u64 *)(both + PAGE * page), since[page]);
+		for (int turn = 0; turn < 20; turn++)
+			sched_yield();
+		for (int page = 0; page < 2; page++)
+			EXPECT_TRUE(none_moved((u64 *)(both + PAGE * page), since[page]));
+		ASSERT_EQ(guest_slot(g, 1, SHARED_GPA, hva, PAGE, 0), 0);
+		wait_for_all((u64 *)both);
+	}
+	/* Unmapped, and mapped again by who comes first. */
+	for (int round = 0; round < 10; round++) {
+		ASSERT_EQ(madvise(hva, PAGE, MADV_DONTNEED), 0);
+		wait_for_all((u64 *)both);
+	}
+	*guest_var(g, stop_touching) = 1;
+	for (int i = 0; i < 4; i++)
+		EXPECT_EQ(cpu_join(&self->s.cpu[i]), 0);
+	munmap(hva, PAGE);
+	munmap(both, 2 * PAGE);
+	close(file);
 }
 
 /* Which one boots is userspace's choice, until there is a vCPU. */
