@@ -26,6 +26,13 @@ static enum mk_next exit_done(struct mk_vcpu *v, struct mk_exit *x)
 	return MK_DONE;
 }
 
+/* The guest waits in a loop for something that another vCPU has to do. */
+static enum mk_next exit_pause(struct mk_vcpu *v, struct mk_exit *x)
+{
+	mk_vcpu_yield(v);
+	return MK_DONE;
+}
+
 static enum mk_next exit_undefined(struct mk_vcpu *v, struct mk_exit *x)
 {
 	mk_queue_exception(v, X86_TRAP_UD);
@@ -402,7 +409,7 @@ static const struct {
 	[MK_EXIT_RDMSR]		= { exit_rdmsr, FAST | INSN },
 	[MK_EXIT_WRMSR]		= { exit_wrmsr, FAST | INSN },
 	[MK_EXIT_XSETBV]	= { exit_xsetbv, INSN },
-	[MK_EXIT_PAUSE]		= { exit_done, INSN },
+	[MK_EXIT_PAUSE]		= { exit_pause, INSN },
 	[MK_EXIT_MONITOR]	= { exit_done, FAST | INSN },
 	[MK_EXIT_MWAIT]		= { exit_done, FAST | INSN },
 	[MK_EXIT_TDP_FAULT]	= { exit_tdp_fault },

@@ -90,7 +90,7 @@ static void adapt_polling(struct mk_vcpu *v, u64 halted, u64 max)
  */
 static int wait_for_event(struct mk_vcpu *v)
 {
-	u64 max = READ_ONCE(max_poll_ns), start = 0;
+	u64 max = single_task_running() ? READ_ONCE(max_poll_ns) : 0, start = 0;
 
 	/* The checks in the wait read registers; fetch them while we may. */
 	mk_cpu_need(&v->cpu, MK_G_RFLAGS | MK_G_SHADOW);
@@ -287,6 +287,7 @@ int mk_vcpu_run(struct mk_vcpu *v)
 	enum mk_next next = MK_RESUME;
 	int err;
 
+	mk_vcpu_note_thread(v);
 	mk_vcpu_load(v);
 	mk_fpu_enter(v);
 	v->death[0] = 0;

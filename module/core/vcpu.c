@@ -44,18 +44,72 @@ static void unload_here(struct mk_vcpu *v)
 
 static void sched_in(struct preempt_notifier *pn, int cpu)
 {
-	load_here(container_of(pn, struct mk_vcpu, preempt));
+	struct mk_vcpu *v = container_of(pn, struct mk_vcpu, preempt);
+
+	WRITE_ONCE(v->preempted, false);
+	load_here(v);
 }
 
 static void sched_out(struct preempt_notifier *pn, struct task_struct *next)
 {
-	unload_here(container_of(pn, struct mk_vcpu, preempt));
+	struct mk_vcpu *v = container_of(pn, struct mk_vcpu, preempt);
+
+	if (current->on_rq)
+		WRITE_ONCE(v->preempted, true);
+	unload_here(v);
 }
 
 static struct preempt_ops preempt_ops = {
 	.sched_in = sched_in,
 	.sched_out = sched_out,
 };
+
+void mk_vcpu_note_thread(struct mk_vcpu *v)
+{
+	struct pid *old = rcu_dereference_protected(v->pid, lockdep_is_held(&v->mutex));
+	struct pid *now = task_pid(current);
+
+	if (likely(old == now))
+		return;
+	rcu_assign_pointer(v->pid, get_pid(now));
+	if (old) {
+		synchronize_rcu();
+		put_pid(old);
+	}
+}
+
+/* The thread of a preempted vCPU with an id in [first, last], with a reference; or NULL. */
+static struct task_struct *preempted_thread(struct mk_vm *vm, unsigned long first,
+					    unsigned long last)
+{
+	struct task_struct *task = NULL;
+	struct mk_vcpu *v;
+	unsigned long id;
+
+	rcu_read_lock();
+	xa_for_each_range(&vm->vcpus, id, v, first, last) {
+		if (READ_ONCE(v->preempted))
+			task = get_pid_task(rcu_dereference(v->pid), PIDTYPE_PID);
+		if (task)
+			break;
+	}
+	rcu_read_unlock();
+	return task;
+}
+
+void mk_vcpu_yield(struct mk_vcpu *v)
+{
+	struct task_struct *task;
+
+	/* From its neighbour on, so that each has his turn. */
+	task = preempted_thread(v->vm, v->id + 1, MK_MAX_VCPU_ID);
+	if (!task && v->id)
+		task = preempted_thread(v->vm, 0, v->id - 1);
+	if (task) {
+		yield_to(task, true);
+		put_task_struct(task);
+	}
+}
 
 void mk_vcpu_load(struct mk_vcpu *v)
 {
@@ -245,6 +299,7 @@ void mk_vcpu_destroy(struct mk_vcpu *v)
 		mk_board(v->vm)->vcpu_free(v);
 	mk_hw->vcpu_destroy(&v->cpu);
 	mk_fpu_destroy(v);
+	put_pid(rcu_access_pointer(v->pid));
 	kvfree(v->cpuid);
 	free_page((unsigned long)v->pio_page);
 	free_page((unsigned long)v->run);

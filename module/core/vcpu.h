@@ -99,6 +99,8 @@ struct mk_vcpu {
 	struct rcuwait wait;		/* a halted vCPU sleeps here */
 	struct preempt_notifier preempt;
 	bool loaded;			/* the hardware has it on this CPU */
+	bool preempted;			/* (a) its thread would run, and had to give up its CPU */
+	struct pid __rcu *pid;		/* the last thread that ran it */
 	bool xstate_differs;		/* guest's XCR0 or XSS is not the host's: see core/fpu.c */
 	bool uses_pkru;
 	u32 host_pkru;
@@ -184,6 +186,11 @@ static inline void mk_request(struct mk_vcpu *v, enum mk_request req)
 	set_bit(req, &v->requests);
 	smp_mb__after_atomic();
 }
+
+/* The calling thread runs it from now on: others may yield to it. */
+void mk_vcpu_note_thread(struct mk_vcpu *v);
+/* Its guest spins: let another vCPU of the VM run that has been preempted. May sleep. */
+void mk_vcpu_yield(struct mk_vcpu *v);
 
 /* core/run.c */
 int mk_vcpu_run(struct mk_vcpu *v);

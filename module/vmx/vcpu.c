@@ -12,6 +12,7 @@
  * Source: SDM vol. 3, "Host-State Area", "Loading Host State".
  */
 #include <linux/idr.h>
+#include <linux/moduleparam.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
 #include <asm/debugreg.h>
@@ -25,6 +26,14 @@
 #include "vmx/vmx.h"
 
 static DEFINE_IDA(vpids);
+
+/* As stock KVM names them, in ticks. */
+static uint ple_gap = 128;
+module_param(ple_gap, uint, 0444);
+MODULE_PARM_DESC(ple_gap, "VT-x: PAUSEs of a loop are no farther apart than this; 0: loops do not exit");
+static uint ple_window = 4096;
+module_param(ple_window, uint, 0444);
+MODULE_PARM_DESC(ple_window, "VT-x: a loop of PAUSEs exits after this");
 
 /* The same on each CPU and for the whole life of the VMCS. */
 static void write_host_constants(struct vmx_vcpu *v)
@@ -81,6 +90,8 @@ static void write_controls(struct vmx_vcpu *v)
 
 	if (!v->vpid)
 		secondary &= ~SECONDARY_EXEC_ENABLE_VPID;
+	if (!ple_gap)
+		secondary &= ~SECONDARY_EXEC_PAUSE_LOOP_EXITING;
 
 	v->primary_base = vmx_config.primary;
 	if (v->apic_page) {
@@ -99,6 +110,10 @@ static void write_controls(struct vmx_vcpu *v)
 
 	if (v->vpid)
 		vmwrite(VIRTUAL_PROCESSOR_ID, v->vpid);
+	if (secondary & SECONDARY_EXEC_PAUSE_LOOP_EXITING) {
+		vmwrite(PLE_GAP, ple_gap);
+		vmwrite(PLE_WINDOW, ple_window);
+	}
 	if (secondary & VMCS_CONTROL_BIT(XSAVES))
 		vmwrite(XSS_EXIT_BITMAP, 0);
 	if (secondary & SECONDARY_EXEC_ENCLS_EXITING)
