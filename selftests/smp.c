@@ -8,9 +8,26 @@
 #include <sched.h>
 #include <kselftest_harness.h>
 #include "cpus.h"
+#include "../uapi/minikvm.h"
 
 #define TRY(fd, request, arg) \
 	outcome(ioctl(fd, request, (unsigned long)(arg)))
+
+/* By minikvm's own count; stock KVM has none for this. */
+static u64 pause_exits(struct cpu *cpu)
+{
+	enum { ROOM = 64 };
+	struct minikvm_exits *exits = calloc(1, sizeof(*exits) + ROOM * sizeof(exits->exit[0]));
+	u64 count = 0;
+
+	exits->nr = ROOM;
+	if (!ioctl(cpu->g.vcpu, MINIKVM_GET_EXITS, exits))
+		for (u32 i = 0; i < exits->nr; i++)
+			if (!strcmp((char *)exits->exit[i].name, "pause"))
+				count = exits->exit[i].count;
+	free(exits);
+	return count;
+}
 
 FIXTURE(smp) {
 	struct cpus s;
@@ -340,6 +357,37 @@ TEST_F(smp, no_stale_memory)
 	munmap(hva, PAGE);
 	munmap(both, 2 * PAGE);
 	close(file);
+}
+
+/*
+ * Two that wait for each other in loops of PAUSE, and nobody tells the host. A
+ * CPU that notices such loops makes this faster; it ends on all.
+ */
+#define TURNS	20u
+
+static volatile u32 turn;
+
+static u32 guest_takes_turns(u64 me)
+{
+	if (me > 1)
+		return 0;
+	for (u32 i = me; i < TURNS; i += 2) {
+		while (turn != i)
+			asm volatile("pause" : : : "memory");
+		turn = i + 1;
+	}
+	return 0;
+}
+
+TEST_F(smp, pause_loops)
+{
+	cpus_prepare(&self->s, guest_takes_turns);
+	cpus_start(&self->s);
+	for (int i = 0; i < 4; i++)
+		EXPECT_EQ(cpu_join(&self->s.cpu[i]), 0);
+	EXPECT_EQ(*guest_var(&self->s.cpu[0].g, turn), TURNS);
+	for (int i = 0; i < 2; i++)
+		TH_LOG("vCPU %d: %llu exits at PAUSE", i, pause_exits(&self->s.cpu[i]));
 }
 
 /* Which one boots is userspace's choice, until there is a vCPU. */
