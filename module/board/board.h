@@ -62,7 +62,8 @@ int mk_pit_set(struct mk_vm *vm, const struct kvm_pit_state *state);
  * The APIC's identity is not part of what can be set: ID, version and, in
  * x2APIC mode, the logical ID stay.
  *
- * Return: 0; -EINVAL: the vCPU has no local APIC.
+ * Return: 0; -EINVAL: the vCPU has no local APIC, or userspace promised IDs of
+ * 32 bits (KVM_CAP_X2APIC_API) and this one is not the vCPU's.
  * Context: vcpu->mutex held.
  */
 int mk_lapic_get_state(struct mk_vcpu *v, struct kvm_lapic_state *state);

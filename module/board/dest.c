@@ -47,13 +47,24 @@ static bool is_broadcast8(const struct mk_lapic *src, const struct mk_apic_msg *
 	return msg->dest == MK_DEST_ALL_8 && !(src && mk_lapic_x2apic(src));
 }
 
+/*
+ * Devices' eight bits mean x2APICs too, as stock KVM has always had it, until
+ * userspace asks for what the manual says.
+ */
+static bool is_everyone(const struct mk_vm *vm, const struct mk_lapic *src,
+			const struct mk_apic_msg *msg)
+{
+	return msg->dest == MK_DEST_ALL ||
+	       (msg->dest == MK_DEST_ALL_8 && !src && !READ_ONCE(vm->apic_no_quirk));
+}
+
 static bool is_destination(const struct mk_lapic *apic, const struct mk_lapic *src,
 			   const struct mk_apic_msg *msg)
 {
 	u32 ldr = mk_lapic_get(apic, APIC_LDR);
 	u32 dest = msg->dest;
 
-	if (dest == MK_DEST_ALL)
+	if (is_everyone(apic->v->vm, src, msg))
 		return true;
 	if (mk_lapic_x2apic(apic)) {
 		if (!msg->logical)

@@ -34,7 +34,7 @@ static int service(struct mk_irqchip *chip, unsigned int pin)
 	typeof(*chip->ioapic.redirtbl) *e = &chip->ioapic.redirtbl[pin];
 	bool level = e->fields.trig_mode;
 	struct mk_apic_msg msg = {
-		.dest = e->fields.dest_id == MK_DEST_ALL_8 ? MK_DEST_ALL : e->fields.dest_id,
+		.dest = e->fields.dest_id,
 		.vector = e->fields.vector,
 		.mode = e->fields.delivery_mode,
 		.logical = e->fields.dest_mode,

@@ -430,8 +430,8 @@ int mk_lapic_get_state(struct mk_vcpu *v, struct kvm_lapic_state *state)
 		return -EINVAL;
 	memcpy(state->regs, apic->regs, sizeof(state->regs));
 	*(u32 *)(state->regs + APIC_TMCCT) = current_count(apic);
-	/* The ABI has the ID where xAPIC mode has it. */
-	if (mk_lapic_x2apic(apic))
+	/* The ABI has the ID where xAPIC mode has it, and cuts it off there. */
+	if (mk_lapic_x2apic(apic) && !READ_ONCE(v->vm->apic_ids32))
 		*id = *id << 24;
 	return 0;
 }
@@ -442,6 +442,9 @@ int mk_lapic_set_state(struct mk_vcpu *v, const struct kvm_lapic_state *state)
 	u32 left;
 
 	if (!apic)
+		return -EINVAL;
+	if (mk_lapic_x2apic(apic) && READ_ONCE(v->vm->apic_ids32) &&
+	    *(const u32 *)(state->regs + APIC_ID) != (u32)v->id)
 		return -EINVAL;
 	timer_stop(apic);
 	memcpy(apic->regs, state->regs, sizeof(state->regs));

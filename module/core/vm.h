@@ -93,6 +93,8 @@ struct mk_vm {
 
 	struct xarray vcpus;		/* id -> struct mk_vcpu; stored under [L] */
 	int nr_vcpus;			/* [L] */
+	bool apic_ids32;		/* (a) KVM_X2APIC_API_USE_32BIT_IDS */
+	bool apic_no_quirk;		/* (a) KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK */
 	u32 boot_id;			/* [L] until there is a vCPU: id of the boot processor */
 
 	const struct mk_board_ops *board; /* set once under [L], with release semantics */

@@ -80,6 +80,31 @@ static long set_boot_cpu_id(void *object, void __user *arg)
 	return err;
 }
 
+#define X2APIC_FLAGS	(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
+
+/* What it switches on stays on. */
+static long enable_cap(void *object, void __user *arg)
+{
+	struct mk_vm *vm = object;
+	struct kvm_enable_cap cap;
+
+	if (mk_from_user(cap, arg))
+		return -EFAULT;
+	if (cap.flags)
+		return -EINVAL;
+	switch (cap.cap) {
+	case KVM_CAP_X2APIC_API:
+		if (cap.args[0] & ~(u64)X2APIC_FLAGS)
+			return -EINVAL;
+		if (cap.args[0] & KVM_X2APIC_API_USE_32BIT_IDS)
+			WRITE_ONCE(vm->apic_ids32, true);
+		if (cap.args[0] & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
+			WRITE_ONCE(vm->apic_no_quirk, true);
+		return 0;
+	}
+	return -EINVAL;
+}
+
 static long create_irqchip(void *object, void __user *arg)
 {
 	return mk_irqchip_create(object);
@@ -186,6 +211,7 @@ static const struct mk_ioctl table[] = {
 	{ KVM_SET_TSS_ADDR,		set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR,	set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID,		set_boot_cpu_id },
+	{ KVM_ENABLE_CAP,		enable_cap },
 	{ KVM_CREATE_IRQCHIP,		create_irqchip },
 	{ KVM_GET_IRQCHIP,		get_irqchip },
 	{ KVM_SET_IRQCHIP,		set_irqchip },

@@ -64,6 +64,7 @@ struct mk_vm {
 	int nr_vcpus;
 	const struct mk_board_ops *board;
 	void *irqchip;
+	bool apic_ids32, apic_no_quirk;
 	u32 tsc_khz;
 };
 
