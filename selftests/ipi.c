@@ -364,6 +364,39 @@ TEST(high_ids)
 	cpus_destroy(&s);
 }
 
+/* IDs of x2APICs as userspace sees them: cut off, unless it asks for all of them. */
+TEST(ids_of_userspace)
+{
+	static const u32 chosen[] = { 0, 300 };
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_X2APIC_API };
+	struct kvm_lapic_state state;
+	struct kvm_sregs sregs;
+	struct cpus s;
+	struct cpu *cpu = &s.cpu[1];
+
+	if (!device_has(KVM_CAP_X2APIC_API))
+		SKIP(return, "no KVM_CAP_X2APIC_API");
+	cpus_create_ids(&s, chosen, 2, WITH_IRQCHIP);
+	must(cpu->g.vcpu, KVM_GET_SREGS, &sregs);
+	sregs.apic_base |= BIT(10);
+	must(cpu->g.vcpu, KVM_SET_SREGS, &sregs);
+	must(cpu->g.vcpu, KVM_GET_LAPIC, &state);
+	EXPECT_EQ(*(u32 *)(state.regs + APIC_REG_ID), 300u << 24);
+
+	cap.args[0] = BIT(2);
+	EXPECT_EQ(outcome(ioctl(cpu->g.vm, KVM_ENABLE_CAP, &cap)), -EINVAL);
+	cap.args[0] = KVM_X2APIC_API_USE_32BIT_IDS;
+	cap.flags = 1;
+	EXPECT_EQ(outcome(ioctl(cpu->g.vm, KVM_ENABLE_CAP, &cap)), -EINVAL);
+	cap.flags = 0;
+	EXPECT_EQ(outcome(ioctl(cpu->g.vm, KVM_ENABLE_CAP, &cap)), 0);
+	EXPECT_EQ(outcome(ioctl(cpu->g.vcpu, KVM_SET_LAPIC, &state)), -EINVAL);
+	must(cpu->g.vcpu, KVM_GET_LAPIC, &state);
+	EXPECT_EQ(*(u32 *)(state.regs + APIC_REG_ID), 300);
+	EXPECT_EQ(outcome(ioctl(cpu->g.vcpu, KVM_SET_LAPIC, &state)), 0);
+	cpus_destroy(&s);
+}
+
 /*
  * The storm: each asks each other and itself, all at once, and goes on when all
  * have answered, asleep meanwhile.  Questions and answers are interrupts, and
