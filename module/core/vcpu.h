@@ -48,6 +48,7 @@ enum mk_next {
 };
 
 #define MK_MAX_CPUID	256
+#define MK_CPUID_KNOWN	32	/* functions of each range that are found by their number */
 #define MK_NR_FRAGMENTS	8
 
 /* One access of the executor that a device in userspace has to answer. */
@@ -118,6 +119,7 @@ struct mk_vcpu {
 
 	struct kvm_cpuid_entry2 *cpuid;	/* sorted by function and index */
 	int nr_cpuid;
+	u8 cpuid_first[4][MK_CPUID_KNOWN];	/* see mk_cpuid_find(); by function bits 31:30 */
 	bool cpuid_intel;		/* leaf 0 names Intel: see out_of_range() */
 	u8 maxphyaddr;
 	bool gbpages;			/* CPUID offers 1 GiB pages */
@@ -250,7 +252,7 @@ void mk_pio_exit(struct mk_vcpu *v, u16 port, unsigned int size, unsigned int co
 /* core/cpuid.c */
 /**
  * mk_cpuid_find - the guest's CPUID leaf
- * Return: the entry or NULL. O(log n); mutex held.
+ * Return: the entry or NULL; mutex held.
  */
 const struct kvm_cpuid_entry2 *mk_cpuid_find(const struct mk_vcpu *v, u32 function, u32 index);
 void mk_cpuid_query(struct mk_vcpu *v, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
