@@ -34,6 +34,11 @@ void device_select(const char *path)
 	device_path = path;
 }
 
+const char *device_name(void)
+{
+	return device_path;
+}
+
 int device_open(void)
 {
 	int fd = open(device_path, O_RDWR | O_CLOEXEC);
@@ -399,12 +404,12 @@ u64 guest_rip(struct guest *g)
 	return regs.rip;
 }
 
-u16 guest_next(struct guest *g, u32 *value)
+u16 guest_port(struct guest *g, u32 *value)
 {
 	struct guest_failure *failure = guest_var(g, guest_failure);
 
-	guest_run_to(g, KVM_EXIT_IO);
-	if (g->run->io.port < PORT_DONE || g->run->io.port > PORT_SYNC)
+	if (g->run->exit_reason != KVM_EXIT_IO ||
+	    g->run->io.port < PORT_DONE || g->run->io.port > PORT_SYNC)
 		die_of_exit(g, "a port of guest.h");
 	if (g->run->io.port == PORT_FAIL)
 		die("guest: %s:%d: %s is 0x%llx, not 0x%llx (rip 0x%llx)",
@@ -414,6 +419,12 @@ u16 guest_next(struct guest *g, u32 *value)
 		    failure->rip);
 	memcpy(value, guest_io_data(g), sizeof(*value));
 	return g->run->io.port;
+}
+
+u16 guest_next(struct guest *g, u32 *value)
+{
+	guest_run(g);
+	return guest_port(g, value);
 }
 
 /* Where a guest function returns to: its result is in eax. */
