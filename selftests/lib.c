@@ -10,6 +10,7 @@
 #include <linux/kvm.h>
 #include <kselftest.h>
 #include "guest.h"
+#include "../uapi/minikvm.h"
 
 const char *const mode_names[MODE_COUNT] = {
 	"real", "protected", "paged32", "pae", "long",
@@ -55,6 +56,16 @@ bool device_has(int cap)
 
 	close(fd);
 	return ret > 0;
+}
+
+bool device_is_minikvm(void)
+{
+	static struct minikvm_host host;
+	int fd = device_open();
+	int ret = ioctl(fd, MINIKVM_GET_HOST, &host);
+
+	close(fd);
+	return ret == 0;
 }
 
 void device_init(int argc, char **argv)

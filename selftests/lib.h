@@ -119,6 +119,8 @@ void device_select(const char *path);
 const char *device_name(void);
 int device_open(void);
 bool device_has(int cap);
+/* What is minikvm's alone is skipped on stock KVM. */
+bool device_is_minikvm(void);
 
 /* Say why on a TAP comment line and fail the running test. */
 void die(const char *format, ...)

@@ -318,10 +318,12 @@ int mk_guest_read(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len)
 	for (; len; gpa += n, buf += n, len -= n) {
 		n = len;
 		from = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
-		if (!from || copy_from_user(buf, from, n)) {
+		if (!from)
+			err = -ENXIO;
+		else if (copy_from_user(buf, from, n))
 			err = -EFAULT;
+		if (err)
 			break;
-		}
 	}
 	srcu_read_unlock(&vm->srcu, idx);
 	return err;
@@ -338,10 +340,12 @@ int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len)
 	for (; len; gpa += n, buf += n, len -= n) {
 		n = len;
 		to = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
-		if (!to || (slot->flags & KVM_MEM_READONLY) || copy_to_user(to, buf, n)) {
+		if (!to || (slot->flags & KVM_MEM_READONLY))
+			err = -ENXIO;
+		else if (copy_to_user(to, buf, n))
 			err = -EFAULT;
+		if (err)
 			break;
-		}
 		mark_dirty(slot, gpa, n);
 	}
 	srcu_read_unlock(&vm->srcu, idx);
@@ -359,7 +363,7 @@ int mk_guest_cmpxchg(struct mk_vm *vm, gpa_t gpa, u64 old, u64 val, unsigned int
 	idx = srcu_read_lock(&vm->srcu);
 	to = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
 	if (!to || (slot->flags & KVM_MEM_READONLY))
-		err = -EFAULT;
+		err = -ENXIO;
 	else if (size == 8)
 		err = __try_cmpxchg_user((u64 __user *)to, &old, val, fault8);
 	else
