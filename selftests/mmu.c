@@ -281,6 +281,32 @@ TEST_F(mmu, page_table_out_of_reach_while_a_device_answers)
 	EXPECT_EQ(self->memory[HUGE], 0x5a);
 }
 
+/* A log that could not be handed over is not lost. */
+TEST_F(mmu, dirty_log_to_nowhere)
+{
+	struct guest *g = &self->g;
+	u64 bits[PAGES / 64];
+	struct kvm_dirty_log log = { .slot = 1 };
+
+	if (!device_is_minikvm())
+		SKIP(return, "stock KVM forgets what it could not copy");
+	ASSERT_EQ(guest_slot(g, 1, GPA, self->memory, BYTES, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	for (u64 page = 0; page < PAGES; page += 100)
+		poke(g, page, page);
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), -EFAULT);
+	log.dirty_bitmap = bits;
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), 0);
+		for (u64 page = 0; page < PAGES; page++) {
+			ASSERT_EQ(!!(bits[page / 64] & BIT(page % 64)), !i && page % 100 == 0);
+		}
+	}
+	/* What it told is watched again. */
+	poke(g, 100, 1);
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), 0);
+	EXPECT_EQ(bits[100 / 64], BIT(100 % 64));
+}
+
 /* Copy on write after fork: parent's guest and child part ways. */
 TEST_F(mmu, copy_on_write_after_fork)
 {

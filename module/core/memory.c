@@ -176,6 +176,16 @@ int mk_set_region(struct mk_vm *vm, const struct kvm_userspace_memory_region *re
 	return err;
 }
 
+/* Nobody has been told: they are dirty still. */
+static void put_back(const struct mk_slot *slot, const unsigned long *bits, size_t longs)
+{
+	size_t i;
+
+	for (i = 0; i < longs; i++)
+		if (bits[i])
+			atomic_long_or(bits[i], (atomic_long_t *)&slot->dirty->bits[i]);
+}
+
 int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log)
 {
 	const struct mk_slot *slot;
@@ -200,8 +210,10 @@ int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log)
 		goto unlock;
 	}
 	mk_mmu_collect_dirty(vm, slot, bits);
-	if (copy_to_user(log->dirty_bitmap, bits, longs * sizeof(long)))
+	if (copy_to_user(log->dirty_bitmap, bits, longs * sizeof(long))) {
+		put_back(slot, bits, longs);
 		err = -EFAULT;
+	}
 	kvfree(bits);
 unlock:
 	mutex_unlock(&vm->lock);
