@@ -311,26 +311,45 @@ static int compare(const void *a, const void *b)
 	return 0;
 }
 
+/*
+ * Where the search for a function begins: nearly all of them are among the first
+ * of their range, and known by number. Others are looked for from the beginning.
+ */
+static u8 *first_of(struct mk_vcpu *v, u32 function)
+{
+	u32 number = function & 0x3fffffff;
+
+	static_assert(MK_MAX_CPUID - 1 <= U8_MAX);
+	return number < MK_CPUID_KNOWN ? &v->cpuid_first[function >> 30][number] : NULL;
+}
+
 const struct kvm_cpuid_entry2 *mk_cpuid_find(const struct mk_vcpu *v, u32 function, u32 index)
 {
-	int lo = 0, hi = v->nr_cpuid;
-	u64 key = (u64)function << 32 | index;
+	const u8 *first = first_of((struct mk_vcpu *)v, function);
+	const struct kvm_cpuid_entry2 *e = v->cpuid + (first ? *first : 0);
+	const struct kvm_cpuid_entry2 *end = v->cpuid + v->nr_cpuid;
 
-	while (lo < hi) {
-		int mid = (lo + hi) / 2;
-		const struct kvm_cpuid_entry2 *e = &v->cpuid[mid];
+	for (; e < end && e->function <= function; e++) {
 		/* An entry without an index of its own stands for all of them. */
-		bool indexed = e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
-		u64 here = (u64)e->function << 32 | (indexed ? e->index : index);
-
-		if (here == key)
+		if (e->function == function &&
+		    (!(e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) || e->index == index))
 			return e;
-		if (here < key)
-			lo = mid + 1;
-		else
-			hi = mid;
 	}
 	return NULL;
+}
+
+/* v->cpuid is new, and sorted. */
+static void note_firsts(struct mk_vcpu *v)
+{
+	int i;
+
+	memset(v->cpuid_first, 0, sizeof(v->cpuid_first));
+	for (i = v->nr_cpuid - 1; i >= 0; i--) {
+		u8 *first = first_of(v, v->cpuid[i].function);
+
+		if (first)
+			*first = i;
+	}
 }
 
 /*
@@ -496,6 +515,7 @@ int mk_cpuid_set(struct mk_vcpu *v, struct kvm_cpuid_entry2 *entries, u32 nent)
 	kvfree(v->cpuid);
 	v->cpuid = entries;
 	v->nr_cpuid = nent;
+	note_firsts(v);
 	derive(v);
 	mk_cpuid_refresh(v);
 	mk_msr_passthrough(v);
