@@ -21,7 +21,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
-#include "guest.h"
+#include "cpus.h"
 
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE	25
@@ -31,6 +31,7 @@
 #define BYTES	(2 * HUGE)
 #define PAGES	(BYTES / PAGE)
 #define LAST	(PAGE / 8 - 1)		/* word of a page */
+#define VCPUS	4
 
 /* --- The guest --- */
 
@@ -44,18 +45,19 @@ static bool as_written(u64 seen, u64 wanted)
 	return seen == wanted || (lossy && !seen);
 }
 
-static u32 guest_writes(u64 seed)
+/* Every @step'th page from @first on is this vCPU's. */
+static u32 write_pages(u64 seed, u64 first, u64 step)
 {
 	u64 x = seed;
 
 	sti();			/* as in signals.c */
 	for (; !stop; writes++) {
-		u64 page = (x >> 33) % PAGES;
+		u64 page = (x >> 33) % (PAGES / step) * step + first;
 		volatile u64 *word = (volatile u64 *)(GPA + page * PAGE);
-		u64 first = word[0], last = word[LAST];
+		u64 head = word[0], last = word[LAST];
 
-		if (!as_written(first, model[page]))
-			guest_equal(first, model[page]);
+		if (!as_written(head, model[page]))
+			guest_equal(head, model[page]);
 		if (!as_written(last, model[page]))
 			guest_equal(last, model[page]);
 		/* Few values, so that pages can be alike. */
@@ -65,6 +67,16 @@ static u32 guest_writes(u64 seed)
 		x = x * 6364136223846793005ull + 1442695040888963407ull;
 	}
 	return writes;
+}
+
+static u32 guest_writes(u64 seed)
+{
+	return write_pages(seed, 0, 1);
+}
+
+static u32 guest_writes_its_own(u64 self)
+{
+	return write_pages(self + 1, self, VCPUS);
 }
 
 /* --- The host --- */
@@ -675,21 +687,55 @@ static void log_dirty(struct disturbance *d, u32 round)
 	ioctl(d->g->vm, KVM_GET_DIRTY_LOG, &log);
 }
 
+/* Only the first makes KVM_RUN fail. */
 static void (*const everything[])(struct disturbance *d, u32 round) = {
-	swap_out, make_and_split_huge, merge, protect, fork_a_child, compact,
+	protect, swap_out, make_and_split_huge, merge, fork_a_child, compact,
 	change_other_slots, log_dirty,
 };
 
-static void disturb_all(struct disturbance *d, u32 round)
+static void disturb_with(struct disturbance *d, u32 first)
 {
-	u32 which = random() % ARRAY_SIZE(everything);
+	u32 which = first + random() % (ARRAY_SIZE(everything) - first);
 
 	/* Compaction is of the whole machine. */
 	if (everything[which] != compact || random() % 16 == 0)
 		everything[which](d, random());
 }
 
+static void disturb_all(struct disturbance *d, u32 round)
+{
+	disturb_with(d, 0);
+}
+
+static void disturb_unseen(struct disturbance *d, u32 round)
+{
+	disturb_with(d, 1);
+}
+
 TORTURE(all_at_once, disturb_all, 400)
+
+/* Each has its own pages, but they share all tables, down to the cache line. */
+TEST_F_TIMEOUT(torture, several_vcpus, 600)
+{
+	static struct cpus s;
+	struct disturbance d = { .g = &s.cpu[0].g, .memory = self->memory,
+				 .disturb = disturb_unseen, .rounds = 300 };
+	pthread_t thread;
+
+	lossy = false;
+	cpus_create(&s, VCPUS, WITH_IRQCHIP);
+	ASSERT_EQ(guest_slot(d.g, 1, GPA, d.memory, BYTES, 0), 0);
+	cpus_prepare(&s, guest_writes_its_own);
+	cpus_start(&s);
+	thread = urgent_thread(disturber, &d);
+	pthread_join(thread, NULL);
+	for (int i = 0; i < VCPUS; i++)
+		cpu_join(&s.cpu[i]);
+	EXPECT_FALSE(d.failed);
+	TH_LOG("%u writes of %d vCPUs", *guest_var(d.g, writes), VCPUS);
+	check_memory(_metadata, d.g, d.memory);
+	cpus_destroy(&s);
+}
 
 /* --- A migration --- */
 
