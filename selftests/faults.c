@@ -462,16 +462,22 @@ static void another_second(struct guest *g)
 FAULTS(create_second_vcpu, .prepare = prepare_second_vcpu, .call = call_second_vcpu,
        .undo = another_second)
 
+static void *mapped;
+
 static int call_mmap(struct guest *g)
 {
-	void *run = mmap(NULL, g->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, g->vcpu, 0);
-
-	if (run == MAP_FAILED)
+	mapped = mmap(NULL, g->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, g->vcpu, 0);
+	if (mapped == MAP_FAILED)
 		return -errno;
-	return munmap(run, g->run_size) ? -errno : 0;
+	return 0;
 }
 
-FAULTS(mmap_of_kvm_run, .call = call_mmap)
+static void unmap(struct guest *g)
+{
+	munmap(mapped, g->run_size);
+}
+
+FAULTS(mmap_of_kvm_run, .call = call_mmap, .undo = unmap)
 
 /* --- Memory slots --- */
 
@@ -792,7 +798,7 @@ FAULTS(ioeventfd_deassign, .prepare = prepare_no_ioeventfd, .call = call_no_ioev
 
 /* --- The end --- */
 
-TEST(total)
+TEST_TIMEOUT(in_all, 30)
 {
 	TH_LOG("%u faults were injected in all", *in_all);
 	EXPECT_GT(*in_all, 0);
