@@ -10,6 +10,7 @@
 #include <linux/kvm.h>
 #include <kselftest.h>
 #include "guest.h"
+#include "../uapi/minikvm.h"
 
 const char *const mode_names[MODE_COUNT] = {
 	"real", "protected", "paged32", "pae", "long",
@@ -34,6 +35,11 @@ void device_select(const char *path)
 	device_path = path;
 }
 
+const char *device_name(void)
+{
+	return device_path;
+}
+
 int device_open(void)
 {
 	int fd = open(device_path, O_RDWR | O_CLOEXEC);
@@ -50,6 +56,16 @@ bool device_has(int cap)
 
 	close(fd);
 	return ret > 0;
+}
+
+bool device_is_minikvm(void)
+{
+	static struct minikvm_host host;
+	int fd = device_open();
+	int ret = ioctl(fd, MINIKVM_GET_HOST, &host);
+
+	close(fd);
+	return ret == 0;
 }
 
 void device_init(int argc, char **argv)
@@ -399,12 +415,12 @@ u64 guest_rip(struct guest *g)
 	return regs.rip;
 }
 
-u16 guest_next(struct guest *g, u32 *value)
+u16 guest_port(struct guest *g, u32 *value)
 {
 	struct guest_failure *failure = guest_var(g, guest_failure);
 
-	guest_run_to(g, KVM_EXIT_IO);
-	if (g->run->io.port < PORT_DONE || g->run->io.port > PORT_SYNC)
+	if (g->run->exit_reason != KVM_EXIT_IO ||
+	    g->run->io.port < PORT_DONE || g->run->io.port > PORT_SYNC)
 		die_of_exit(g, "a port of guest.h");
 	if (g->run->io.port == PORT_FAIL)
 		die("guest: %s:%d: %s is 0x%llx, not 0x%llx (rip 0x%llx)",
@@ -414,6 +430,12 @@ u16 guest_next(struct guest *g, u32 *value)
 		    failure->rip);
 	memcpy(value, guest_io_data(g), sizeof(*value));
 	return g->run->io.port;
+}
+
+u16 guest_next(struct guest *g, u32 *value)
+{
+	guest_run(g);
+	return guest_port(g, value);
 }
 
 /* Where a guest function returns to: its result is in eax. */

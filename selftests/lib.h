@@ -116,8 +116,11 @@ struct guest {
 void device_init(int argc, char **argv);
 /* Which device a later device_open() means; bench.c alternates two. */
 void device_select(const char *path);
+const char *device_name(void);
 int device_open(void);
 bool device_has(int cap);
+/* What is minikvm's alone is skipped on stock KVM. */
+bool device_is_minikvm(void);
 
 /* Say why on a TAP comment line and fail the running test. */
 void die(const char *format, ...)
@@ -152,8 +155,9 @@ void *guest_at(struct guest *g, u64 gpa);
 u32 guest_run(struct guest *g);
 /* Run, and die with a description unless it ends with this exit. */
 void guest_run_to(struct guest *g, u32 exit_reason);
-/* Run to a port write that guest.h makes: its port; the value in *value. */
-u16 guest_next(struct guest *g, u32 *value);
+/* The last exit was a port write that guest.h makes: its port; the value in *value. */
+u16 guest_port(struct guest *g, u32 *value);
+u16 guest_next(struct guest *g, u32 *value);	/* the same, after KVM_RUN */
 /* Start a guest C function in long mode; guest_finish() gives its result. */
 void guest_call(struct guest *g, u32 (*function)(u64), u64 arg);
 u32 guest_finish(struct guest *g);

@@ -224,6 +224,89 @@ TEST_F(mmu, protected_memory)
 	EXPECT_EQ(*word(self->memory, 1), 12);
 }
 
+static u32 guest_reads_a_device(u64 unused)
+{
+	return mmio_read(GUEST_MMIO);
+}
+
+/*
+ * The code that waits for a device is out of reach when the device answers:
+ * that is the program's affair, and the guest goes on when it is back.
+ */
+TEST_F(mmu, code_out_of_reach_while_a_device_answers)
+{
+	struct guest *g = &self->g;
+	u8 *code;
+
+	guest_call(g, guest_reads_a_device, 0);
+	guest_run_to(g, KVM_EXIT_MMIO);
+	code = guest_at(g, guest_rip(g) & -PAGE);
+	*(u32 *)g->run->mmio.data = 0x1234;
+	ASSERT_EQ(mprotect(code, PAGE, PROT_NONE), 0);
+	for (int i = 0; i < 3; i++) {
+		EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_RUN, 0)), -EFAULT);
+	}
+	ASSERT_EQ(mprotect(code, PAGE, PROT_READ | PROT_WRITE), 0);
+	/* Nor is the device asked again. */
+	EXPECT_EQ(guest_finish(g), 0x1234);
+}
+
+static u32 guest_copies_from_a_device(u64 to)
+{
+	const void *from = (void *)GUEST_MMIO;
+
+	asm volatile("movsb" : "+S"(from), "+D"(to) : : "memory");
+	return 0;
+}
+
+/* The same with the guest's page table, which the executor reads. */
+TEST_F(mmu, page_table_out_of_reach_while_a_device_answers)
+{
+	struct guest *g = &self->g;
+	u64 *pd = guest_at(g, GUEST_PD + PAGE), *table = word(self->memory, 8);
+	u64 to = GPA + HUGE;
+
+	if (!device_is_minikvm())
+		SKIP(return, "stock KVM takes it for the guest's page fault");
+	guest_call(g, guest_copies_from_a_device, to);
+	for (u64 i = 0; i < 512; i++)
+		table[i] = (to + i * PAGE) | 7;
+	pd[1] = (GPA + 8 * PAGE) | 7;
+	guest_run_to(g, KVM_EXIT_MMIO);
+	g->run->mmio.data[0] = 0x5a;
+	ASSERT_EQ(mprotect(table, PAGE, PROT_NONE), 0);
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_RUN, 0)), -EFAULT);
+	ASSERT_EQ(mprotect(table, PAGE, PROT_READ | PROT_WRITE), 0);
+	EXPECT_EQ(guest_finish(g), 0);
+	EXPECT_EQ(self->memory[HUGE], 0x5a);
+}
+
+/* A log that could not be handed over is not lost. */
+TEST_F(mmu, dirty_log_to_nowhere)
+{
+	struct guest *g = &self->g;
+	u64 bits[PAGES / 64];
+	struct kvm_dirty_log log = { .slot = 1 };
+
+	if (!device_is_minikvm())
+		SKIP(return, "stock KVM forgets what it could not copy");
+	ASSERT_EQ(guest_slot(g, 1, GPA, self->memory, BYTES, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	for (u64 page = 0; page < PAGES; page += 100)
+		poke(g, page, page);
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), -EFAULT);
+	log.dirty_bitmap = bits;
+	for (int i = 0; i < 2; i++) {
+		EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), 0);
+		for (u64 page = 0; page < PAGES; page++) {
+			ASSERT_EQ(!!(bits[page / 64] & BIT(page % 64)), !i && page % 100 == 0);
+		}
+	}
+	/* What it told is watched again. */
+	poke(g, 100, 1);
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), 0);
+	EXPECT_EQ(bits[100 / 64], BIT(100 % 64));
+}
+
 /* Copy on write after fork: parent's guest and child part ways. */
 TEST_F(mmu, copy_on_write_after_fork)
 {

@@ -163,8 +163,9 @@ static int translate(struct mk_exec *x, u64 gva, u32 access, gpa_t *gpa)
 	case MK_WALK_NONCANONICAL:
 		x->fault = (struct mk_exec_fault){ .vector = 13, .has_error = true };
 		return MK_EXEC_FAULT;
-	default:
-		return MK_EXEC_UNSUPPORTED;	/* page tables in a device */
+	default:	/* page tables in a device, or out of the VMM's reach */
+		c->vmm_fault = mk_refused(c->v);
+		return MK_EXEC_UNSUPPORTED;
 	}
 }
 
@@ -355,12 +356,13 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 	x.cpu.mode = mk_cpu_code_mode(cpu);
 	switch (mk_insn_decode(&x.insn, bytes, n, x.cpu.mode)) {
 	case MK_INSN_OK:
+		v->vmm_refused = false;	/* if it was, then behind the instruction */
 		break;
 	case MK_INSN_SHORT:
 		/* The rest is on a page that is not there: fetch that for its fault. */
 		if (n && !mk_fetch(v, cpu->rip + n, bytes + n, 1, true) && v->exception.pending)
 			return MK_RESUME;
-		return unknown(v, bytes, n);
+		return mk_refused(v) ? MK_FAULT : unknown(v, bytes, n);
 	default:
 		return unknown(v, bytes, n);
 	}
@@ -418,6 +420,9 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 
 	if (status == MK_EXEC_USER)
 		return v->complete ? MK_TO_USER : mmio_exit(v, frag_open(v));
+	/* What devices have answered is not asked for again. */
+	if (c.vmm_fault)
+		return MK_FAULT;
 	v->nr_frag = 0;
 	switch (status) {
 	case MK_EXEC_RETRY:
@@ -431,6 +436,6 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 			mk_queue_exception(v, x.fault.vector);
 		return MK_RESUME;
 	default:
-		return c.vmm_fault ? MK_FAULT : unknown(v, bytes, x.insn.len);
+		return unknown(v, bytes, x.insn.len);
 	}
 }

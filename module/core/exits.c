@@ -342,6 +342,7 @@ static enum mk_next exit_tdp_fault(struct mk_vcpu *v, struct mk_exit *x)
 	case MK_FAULT_DEVICE:
 		return mk_emulate(v);
 	case MK_FAULT_NOMEM:
+		return MK_NOMEM;
 	case MK_FAULT_BAD:
 		break;
 	}
@@ -450,6 +451,8 @@ enum mk_next mk_exit_slow(struct mk_vcpu *v, struct mk_exit *x)
 		if (v->exception.pending)
 			return MK_RESUME;
 		mk_cpu_need(&v->cpu, MK_G_RIP);
+		if (mk_refused(v))
+			return MK_FAULT;
 		return mk_die(v, KVM_INTERNAL_ERROR_EMULATION,
 			      "the instruction at rip 0x%llx that made the exit cannot be read or is not what the exit says",
 			      v->cpu.rip);

@@ -14,26 +14,43 @@
 #include "core/vcpu.h"
 #include "logic/insn.h"
 
+/* Guest memory that the VMM itself cannot reach is no fault of the guest's. */
+static int read_or_note(struct mk_vcpu *v, gpa_t gpa, void *buf, unsigned int size)
+{
+	int err = mk_guest_read(v->vm, gpa, buf, size);
+
+	if (unlikely(err == -EFAULT))
+		v->vmm_refused = true;
+	return err;
+}
+
 static int read_sleep(void *ctx, u64 gpa, u64 *val, unsigned int size)
 {
 	*val = 0;
-	return mk_guest_read(ctx, gpa, val, size);
+	return read_or_note(ctx, gpa, val, size);
 }
 
 static int read_nofault(void *ctx, u64 gpa, u64 *val, unsigned int size)
 {
+	struct mk_vcpu *v = ctx;
+
 	*val = 0;
-	return mk_guest_read_nofault(ctx, gpa, val, size);
+	return mk_guest_read_nofault(v->vm, gpa, val, size);
 }
 
 static int cmpxchg_sleep(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
 {
-	return mk_guest_cmpxchg(ctx, gpa, old, new, size);
+	struct mk_vcpu *v = ctx;
+	int err = mk_guest_cmpxchg(v->vm, gpa, old, new, size);
+
+	if (unlikely(err == -EFAULT))
+		v->vmm_refused = true;
+	return err;
 }
 
 void mk_walk_memory(struct mk_vcpu *v, struct mk_walk_mem *mem, bool sleep)
 {
-	mem->ctx = v->vm;
+	mem->ctx = v;
 	mem->read = sleep ? read_sleep : read_nofault;
 	mem->cmpxchg = sleep ? cmpxchg_sleep : NULL;
 }
@@ -203,6 +220,8 @@ unsigned int mk_fetch(struct mk_vcpu *v, u64 rip, u8 *buf, unsigned int n, bool 
 	mk_cpu_need(cpu, MK_G_CR | MK_G_CR3 | MK_G_EFER);
 	if (likely(fetch_again(v, gva, buf, n)))
 		return n;
+	if (sleep)
+		v->vmm_refused = false;
 
 	mk_walk_setup(v, &cfg);
 	while (got < n) {
@@ -213,7 +232,7 @@ unsigned int mk_fetch(struct mk_vcpu *v, u64 rip, u8 *buf, unsigned int n, bool 
 			mk_queue_page_fault(v, res.cr2, res.error);
 		if (status != MK_WALK_OK)
 			break;
-		if (sleep ? mk_guest_read(v->vm, res.gpa, buf + got, part) :
+		if (sleep ? read_or_note(v, res.gpa, buf + got, part) :
 			    mk_guest_read_nofault(v->vm, res.gpa, buf + got, part))
 			break;
 		got += part;
@@ -327,4 +346,16 @@ void mk_insn_done(struct mk_vcpu *v, unsigned int len)
 		mk_cpu_touch(cpu, MK_G_RFLAGS);
 		cpu->rflags &= ~(u64)X86_EFLAGS_RF;
 	}
+}
+
+bool mk_refused(struct mk_vcpu *v)
+{
+	bool refused = v->vmm_refused;
+
+	v->vmm_refused = false;
+	if (refused)
+		snprintf(v->death, sizeof(v->death),
+			 "the VMM's own mapping refuses to be read for the code at rip 0x%llx",
+			 v->cpu.rip);
+	return refused;
 }

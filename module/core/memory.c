@@ -176,6 +176,16 @@ int mk_set_region(struct mk_vm *vm, const struct kvm_userspace_memory_region *re
 	return err;
 }
 
+/* Nobody has been told: they are dirty still. */
+static void put_back(const struct mk_slot *slot, const unsigned long *bits, size_t longs)
+{
+	size_t i;
+
+	for (i = 0; i < longs; i++)
+		if (bits[i])
+			atomic_long_or(bits[i], (atomic_long_t *)&slot->dirty->bits[i]);
+}
+
 int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log)
 {
 	const struct mk_slot *slot;
@@ -200,8 +210,10 @@ int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log)
 		goto unlock;
 	}
 	mk_mmu_collect_dirty(vm, slot, bits);
-	if (copy_to_user(log->dirty_bitmap, bits, longs * sizeof(long)))
+	if (copy_to_user(log->dirty_bitmap, bits, longs * sizeof(long))) {
+		put_back(slot, bits, longs);
 		err = -EFAULT;
+	}
 	kvfree(bits);
 unlock:
 	mutex_unlock(&vm->lock);
@@ -318,10 +330,12 @@ int mk_guest_read(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len)
 	for (; len; gpa += n, buf += n, len -= n) {
 		n = len;
 		from = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
-		if (!from || copy_from_user(buf, from, n)) {
+		if (!from)
+			err = -ENXIO;
+		else if (copy_from_user(buf, from, n))
 			err = -EFAULT;
+		if (err)
 			break;
-		}
 	}
 	srcu_read_unlock(&vm->srcu, idx);
 	return err;
@@ -338,10 +352,12 @@ int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len)
 	for (; len; gpa += n, buf += n, len -= n) {
 		n = len;
 		to = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
-		if (!to || (slot->flags & KVM_MEM_READONLY) || copy_to_user(to, buf, n)) {
+		if (!to || (slot->flags & KVM_MEM_READONLY))
+			err = -ENXIO;
+		else if (copy_to_user(to, buf, n))
 			err = -EFAULT;
+		if (err)
 			break;
-		}
 		mark_dirty(slot, gpa, n);
 	}
 	srcu_read_unlock(&vm->srcu, idx);
@@ -359,7 +375,7 @@ int mk_guest_cmpxchg(struct mk_vm *vm, gpa_t gpa, u64 old, u64 val, unsigned int
 	idx = srcu_read_lock(&vm->srcu);
 	to = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
 	if (!to || (slot->flags & KVM_MEM_READONLY))
-		err = -EFAULT;
+		err = -ENXIO;
 	else if (size == 8)
 		err = __try_cmpxchg_user((u64 __user *)to, &old, val, fault8);
 	else

@@ -78,7 +78,8 @@ void mk_memory_free(struct mk_vm *vm);
 /**
  * mk_guest_read, mk_guest_write - copy from and to guest physical memory
  * @gpa: bytes; the range may cross pages and slots
- * Return: 0; -EFAULT: no memory there, or read-only, or the VMM took it away.
+ * Return: 0; -ENXIO: no memory there, or read-only; -EFAULT: the VMM's own
+ * mapping refuses.
  * Context: may sleep; current->mm must be vm->mm. Writes mark pages dirty.
  */
 int mk_guest_read(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len);
@@ -92,7 +93,7 @@ int mk_guest_read_nofault(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len);
  * Context: any. It is right as long as mk_slots.generation stays.
  */
 const void __user *mk_guest_hva(struct mk_vm *vm, gpa_t gpa, size_t len, u64 *generation);
-/* Compare and exchange 4 or 8 bytes, aligned. 0, -EAGAIN: it changed, -EFAULT. */
+/* Compare and exchange 4 or 8 bytes, aligned. 0, -EAGAIN: it changed; else as above. */
 int mk_guest_cmpxchg(struct mk_vm *vm, gpa_t gpa, u64 old, u64 val, unsigned int size);
 
 #endif

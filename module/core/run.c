@@ -214,6 +214,12 @@ static int host_work(void)
 	return xfer_to_guest_mode_handle_work(&counter);
 }
 
+/* What KVM_RUN returns where the guest cannot go on for now. */
+static int errno_of(enum mk_next next)
+{
+	return next == MK_FAULT ? -EFAULT : next == MK_NOMEM ? -ENOMEM : 0;
+}
+
 static int run_loop(struct mk_vcpu *v)
 {
 	enum mk_next next;
@@ -248,7 +254,7 @@ static int run_loop(struct mk_vcpu *v)
 		if (next == MK_SLOW)
 			next = mk_exit_slow(v, &v->exit);
 		if (next != MK_RESUME && next != MK_SLEEP)
-			return next == MK_FAULT ? -EFAULT : 0;
+			return errno_of(next);
 	}
 
 interrupted:
@@ -278,7 +284,8 @@ static void publish(struct mk_vcpu *v)
  * @v: its kvm_run says what userspace wants, and is told why it came back
  *
  * Return: 0 with kvm_run filled; -EINTR, with KVM_EXIT_INTR there; -EFAULT
- * where the VMM's own mapping of guest memory refuses.
+ * where the VMM's own mapping of guest memory refuses, -ENOMEM where the host
+ * has none for it.
  * Context: vcpu->mutex held, the VM's own mm.
  */
 int mk_vcpu_run(struct mk_vcpu *v)
@@ -304,7 +311,7 @@ int mk_vcpu_run(struct mk_vcpu *v)
 		next = complete(v);
 	}
 	if (next != MK_RESUME) {
-		err = next == MK_FAULT ? -EFAULT : 0;
+		err = errno_of(next);
 	} else if (mk_immediate_exit(run)) {
 		run->exit_reason = KVM_EXIT_INTR;
 		err = -EINTR;

@@ -44,6 +44,7 @@ enum mk_next {
 	MK_TO_USER,		/* kvm_run is filled: return 0 from KVM_RUN */
 	MK_SLOW,		/* fast handlers only: again, with interrupts enabled */
 	MK_FAULT,		/* KVM_RUN gives -EFAULT: the VMM's memory refused the access */
+	MK_NOMEM,		/* KVM_RUN gives -ENOMEM: the host has no memory for the access */
 	MK_DEAD,		/* cannot go on: KVM_EXIT_INTERNAL_ERROR is filled */
 };
 
@@ -145,6 +146,7 @@ struct mk_vcpu {
 	u8 frag_pos;			/* how many of them this execution has come past */
 	bool pio_answered;		/* userspace has filled the PIO page for a REP INS */
 	struct mk_code_page code[MK_NR_CODE_PAGES];
+	bool vmm_refused;		/* code or a table could not be read: see mk_refused() */
 
 	struct mk_exit exit;		/* the last one */
 	u64 exits[MK_EXIT_NR];		/* how many of each kind */
@@ -243,6 +245,12 @@ void mk_insn_done(struct mk_vcpu *v, unsigned int len);
 void mk_walk_setup(struct mk_vcpu *v, struct mk_walk_cfg *cfg);
 /* Guest memory for mk_walk(): may sleep and sets A and D bits; or neither */
 void mk_walk_memory(struct mk_vcpu *v, struct mk_walk_mem *mem, bool sleep);
+
+/*
+ * Was the VMM's own memory what kept mk_fetch() or a walk from the code? Then the
+ * guest has not moved, and can go on when it is there again. Asking forgets it.
+ */
+bool mk_refused(struct mk_vcpu *v);
 
 /* core/emulate.c: execute the instruction at RIP in software, for devices and string I/O */
 enum mk_next mk_emulate(struct mk_vcpu *v);

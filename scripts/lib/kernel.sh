@@ -5,7 +5,7 @@
 #   vmlinuz	as packaged, a bzImage
 #   vmlinux	the ELF file inside it
 #   vmlinux.bin	what belongs at 16 MiB when no loader reads the ELF file
-#   modules/	stock KVM
+#   modules/	stock KVM; a disk in memory, to swap to
 # The image is unpacked and never installed, so this machine's boot menu and
 # initramfs stay as they are. Headers are installed (lib/deps.sh), because their
 # makefiles name absolute paths.
@@ -82,7 +82,7 @@ fill_kernel()
 	unpack_vmlinux "$out/vmlinuz" >"$out/vmlinux"
 	objcopy -O binary "$out/vmlinux" "$out/vmlinux.bin"
 	mkdir "$out/modules"
-	for module in kvm kvm_amd kvm_intel irqbypass; do
+	for module in kvm kvm_amd kvm_intel irqbypass brd; do
 		copy_module "$module" "$from/lib/modules/$release" "$out/modules"
 	done
 	rm -rf "$out/deb"
