@@ -26,7 +26,7 @@ static int read_nofault(void *ctx, u64 gpa, u64 *val, unsigned int size)
 	return mk_guest_read_nofault(ctx, gpa, val, size);
 }
 
-static int cmpxchg_sleep(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
+static int update_sleep(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
 {
 	return mk_guest_cmpxchg(ctx, gpa, old, new, size);
 }
@@ -35,7 +35,7 @@ void mk_walk_memory(struct mk_vcpu *v, struct mk_walk_mem *mem, bool sleep)
 {
 	mem->ctx = v->vm;
 	mem->read = sleep ? read_sleep : read_nofault;
-	mem->cmpxchg = sleep ? cmpxchg_sleep : NULL;
+	mem->update = sleep ? update_sleep : NULL;
 }
 
 void mk_walk_setup(struct mk_vcpu *v, struct mk_walk_cfg *cfg)
@@ -159,11 +159,11 @@ static int read_noting(void *ctx, u64 gpa, u64 *val, unsigned int size)
 	return err;
 }
 
-static int cmpxchg_noting(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
+static int update_noting(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
 {
 	struct noting *noting = ctx;
 
-	return (noting->mem.cmpxchg)(noting->mem.ctx, gpa, old, new, size); /* not the macro */
+	return noting->mem.update(noting->mem.ctx, gpa, old, new, size);
 }
 
 /* mk_walk() for a fetch, remembered if that may pay. */
@@ -180,7 +180,7 @@ static int walk_code(struct mk_vcpu *v, const struct mk_walk_cfg *cfg, u64 gva, 
 		return mk_walk(cfg, &noting.mem, gva, access, res);
 
 	mem = (struct mk_walk_mem){
-		.ctx = &noting, .read = read_noting, .cmpxchg = sleep ? cmpxchg_noting : NULL };
+		.ctx = &noting, .read = read_noting, .update = sleep ? update_noting : NULL };
 	*noting.page = (struct mk_code_page){
 		.page = gva & PAGE_MASK, .cr3 = cfg->cr3, .key = code_key(v) };
 	status = mk_walk(cfg, &mem, gva, access, res);
