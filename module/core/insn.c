@@ -38,7 +38,7 @@ static int read_nofault(void *ctx, u64 gpa, u64 *val, unsigned int size)
 	return mk_guest_read_nofault(v->vm, gpa, val, size);
 }
 
-static int cmpxchg_sleep(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
+static int update_sleep(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
 {
 	struct mk_vcpu *v = ctx;
 	int err = mk_guest_cmpxchg(v->vm, gpa, old, new, size);
@@ -52,7 +52,7 @@ void mk_walk_memory(struct mk_vcpu *v, struct mk_walk_mem *mem, bool sleep)
 {
 	mem->ctx = v;
 	mem->read = sleep ? read_sleep : read_nofault;
-	mem->cmpxchg = sleep ? cmpxchg_sleep : NULL;
+	mem->update = sleep ? update_sleep : NULL;
 }
 
 void mk_walk_setup(struct mk_vcpu *v, struct mk_walk_cfg *cfg)
@@ -176,11 +176,11 @@ static int read_noting(void *ctx, u64 gpa, u64 *val, unsigned int size)
 	return err;
 }
 
-static int cmpxchg_noting(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
+static int update_noting(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
 {
 	struct noting *noting = ctx;
 
-	return (noting->mem.cmpxchg)(noting->mem.ctx, gpa, old, new, size); /* not the macro */
+	return noting->mem.update(noting->mem.ctx, gpa, old, new, size);
 }
 
 /* mk_walk() for a fetch, remembered if that may pay. */
@@ -197,7 +197,7 @@ static int walk_code(struct mk_vcpu *v, const struct mk_walk_cfg *cfg, u64 gva, 
 		return mk_walk(cfg, &noting.mem, gva, access, res);
 
 	mem = (struct mk_walk_mem){
-		.ctx = &noting, .read = read_noting, .cmpxchg = sleep ? cmpxchg_noting : NULL };
+		.ctx = &noting, .read = read_noting, .update = sleep ? update_noting : NULL };
 	*noting.page = (struct mk_code_page){
 		.page = gva & PAGE_MASK, .cr3 = cfg->cr3, .key = code_key(v) };
 	status = mk_walk(cfg, &mem, gva, access, res);

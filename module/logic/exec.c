@@ -316,7 +316,7 @@ static void imul(struct alu *a, s64 x, s64 y)
 }
 
 /* Where they differ, general() gives the accumulator what the destination holds. */
-static void cmpxchg(struct alu *a, u64 acc)
+static void compare_exchange(struct alu *a, u64 acc)
 {
 	struct alu cmp = { .dst = acc, .src = a->dst, .flags = a->flags, .size = a->size };
 
@@ -410,7 +410,7 @@ static void compute(struct mk_exec *x, struct alu *a)
 		a->src = old;
 		break;
 	case MK_OP_CMPXCHG:
-		cmpxchg(a, get_reg(x, MK_RAX, a->size));
+		compare_exchange(a, get_reg(x, MK_RAX, a->size));
 		break;
 	case MK_OP_IMUL:
 		imul(a, sign_extend(a->src, a->size),

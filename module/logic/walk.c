@@ -126,14 +126,14 @@ static __always_inline int walk(const struct mk_walk_cfg *cfg, const struct mk_w
 	if (error)
 		return fault(cfg, gva, access, error, res);
 
-	for (i = 0; mem->cmpxchg && i < n; i++) {
+	for (i = 0; mem->update && i < n; i++) {
 		u64 new = entry[i] | MK_PTE_A;
 		int err = 0;
 
 		if (i == n - 1 && access & MK_ACC_WRITE)
 			new |= MK_PTE_D;
 		if (new != entry[i])
-			err = mem->cmpxchg(mem->ctx, gpa[i], entry[i], new, size);
+			err = mem->update(mem->ctx, gpa[i], entry[i], new, size);
 		if (err == -EAGAIN)
 			return -EAGAIN;
 		if (err)

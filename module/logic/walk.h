@@ -41,14 +41,14 @@ struct mk_walk_cfg {
  * @ctx:     handed to the callbacks
  * @read:    put the entry of @size bytes (4 or 8) at @gpa into *@val, zero
  *           extended. Not 0: nothing there
- * @cmpxchg: replace @old by @new atomically; -EAGAIN: it was not @old, and the
+ * @update:  replace @old by @new atomically; -EAGAIN: it was not @old, and the
  *           walk starts again; other errors: not writable. NULL: accessed and
  *           dirty bits are left alone (for looking without being noticed)
  */
 struct mk_walk_mem {
 	void *ctx;
 	int (*read)(void *ctx, u64 gpa, u64 *val, unsigned int size);
-	int (*cmpxchg)(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size);
+	int (*update)(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size);
 };
 
 enum mk_walk_status {
@@ -82,7 +82,7 @@ struct mk_walk_result {
  * @access: MK_ACC_*
  *
  * Accessed bits are set in every entry, the dirty bit in the last one, if the
- * access is allowed and @mem has a cmpxchg.
+ * access is allowed and @mem has an update.
  *
  * Return: enum mk_walk_status.
  */

@@ -23,7 +23,7 @@ make_module()
 	local release=$1 dir=$CACHE/build/$1
 	shift
 	copy_sources "$dir"
-	make -C "/usr/src/linux-headers-$release" M="$dir" -j "$(nproc)" "$@" modules
+	make -C "$(headers_dir "$release")" M="$dir" -j "$(nproc)" "$@" modules
 }
 
 # Build for release $1 and put the module into root $2.

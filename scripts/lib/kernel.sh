@@ -11,10 +11,15 @@
 # makefiles name absolute paths.
 # Read next: lib/root.sh.
 
-# The newest release of series $1 (6.1 or 6.12) whose headers are installed.
+# The newest release of series $1 (6.1 or 6.12) whose headers are installed; "debug" is
+# a kernel of our own making.
 kernel_release()
 {
 	local dir
+	if [ "$1" = debug ]; then
+		echo debug
+		return
+	fi
 	dir=$(find /usr/src -maxdepth 1 -name "linux-headers-$1.*-cloud-amd64" |
 		sort -V | tail -n 1)
 	[ -n "$dir" ] || die "no headers for $1: run scripts/install-deps"
@@ -92,7 +97,32 @@ fill_kernel()
 kernel_dir()
 {
 	local dir
-	dir=$CACHE/kernel/$1-$(key_of "$TOP/scripts/lib/kernel.sh")
-	locked kernel make_dir "$dir" fill_kernel "$1" >&2
+	if [ "$1" = debug ]; then
+		dir=$(debug_dir)
+		locked debug-kernel make_dir "$dir" fill_debug_kernel >&2
+	else
+		dir=$CACHE/kernel/$1-$(key_of "$TOP/scripts/lib/kernel.sh")
+		locked kernel make_dir "$dir" fill_kernel "$1" >&2
+	fi
 	echo "$dir"
+}
+
+# What a module for release $1 is built against.
+headers_dir()
+{
+	if [ "$1" = debug ]; then
+		echo "$(kernel_dir debug)/build"
+	else
+		echo "/usr/src/linux-headers-$1"
+	fi
+}
+
+# The release that guests in a machine with kernel series $1 run: Debian's.
+guest_release()
+{
+	if [ "$1" = debug ]; then
+		kernel_release 6.1
+	else
+		kernel_release "$1"
+	fi
 }

@@ -50,7 +50,7 @@ machine_prepare()
 	trap 'exit 130' INT TERM HUP
 	release=$(kernel_release "$series")
 	kernel=$(kernel_dir "$release")
-	base=$(base_dir "$release")
+	base=$(base_dir "$series")
 	mkdir -p "$work/root"/{bin,selftests}
 	[ -n "$stock" ] || build_module "$release" "$work/root"
 	build_userspace "$work/root"

@@ -24,9 +24,10 @@ skeleton()
 	install -m 755 "$init" "$out/init"
 }
 
+# $1: L1's kernel, $2: the guest's.
 fill_base()
 {
-	local kernel=$1 out=$2
+	local kernel=$1 guest_kernel=$2 out=$3
 
 	skeleton "$out/l2" "$TOP/scripts/l2/init"
 	mkdir -p "$out/guest/guest"
@@ -35,28 +36,29 @@ fill_base()
 	echo "console=ttyS0,115200 panic=-1 cryptomgr.notests=1" \
 		"initcall_blacklist=trace_eval_init,load_system_certificate_list" \
 		>"$out/guest/guest/cmdline"
-	cp "$kernel/vmlinux" "$out/guest/guest/"
+	cp "$guest_kernel/vmlinux" "$out/guest/guest/"
 	pack "$out/guest" >"$out/guest.cpio"
 	rm "$out/guest/guest/vmlinux"
-	cp "$kernel/vmlinuz" "$out/guest/guest/bzImage"
+	cp "$guest_kernel/vmlinuz" "$out/guest/guest/bzImage"
 	rm "$out"/guest/guest/{initrd,cmdline}
 	pack "$out/guest" >"$out/bzimage.cpio"
 
 	skeleton "$out/l1" "$TOP/scripts/l1/init"
-	install -m 755 "$TOP"/scripts/l1/{load,unload,run-tests} "$out/l1/bin/"
+	install -m 755 "$TOP"/scripts/l1/{load,unload,leaks,run-tests} "$out/l1/bin/"
 	mkdir "$out/l1/stock"
 	cp "$kernel"/modules/* "$out/l1/stock/"
 	pack "$out/l1" >"$out/l1.cpio"
 	rm -rf "$out"/{l1,l2,guest}
 }
 
-# The cached layers for release $1: DIR/{l1,guest,bzimage}.cpio
+# The cached layers for kernel series $1: DIR/{l1,guest,bzimage}.cpio
 base_dir()
 {
-	local kernel dir
-	kernel=$(kernel_dir "$1")
+	local kernel guest_kernel dir
+	kernel=$(kernel_dir "$(kernel_release "$1")")
+	guest_kernel=$(kernel_dir "$(guest_release "$1")")
 	dir=$CACHE/root/$(basename "$kernel")-$(key_of "$TOP"/scripts/l[12]/* \
 		"$TOP/scripts/lib/root.sh")
-	locked root make_dir "$dir" fill_base "$kernel" >&2
+	locked root make_dir "$dir" fill_base "$kernel" "$guest_kernel" >&2
 	echo "$dir"
 }

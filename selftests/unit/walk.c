@@ -23,7 +23,7 @@
 #define ALL	(P | W | U)
 
 static u8 ram[RAM];
-static unsigned int races;	/* how many cmpxchgs find the entry changed */
+static unsigned int races;	/* how many updates find the entry changed */
 
 static int ram_read(void *ctx, u64 gpa, u64 *val, unsigned int size)
 {
@@ -35,7 +35,7 @@ static int ram_read(void *ctx, u64 gpa, u64 *val, unsigned int size)
 	return 0;
 }
 
-static int ram_cmpxchg(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
+static int ram_update(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
 {
 	u64 now;
 
@@ -54,7 +54,7 @@ static int ram_cmpxchg(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
 }
 
 static const struct mk_walk_mem silent = { .read = ram_read };
-static const struct mk_walk_mem marking = { .read = ram_read, .cmpxchg = ram_cmpxchg };
+static const struct mk_walk_mem marking = { .read = ram_read, .update = ram_update };
 
 /* A mode, and one mapping in it: entry[i] is at gpa at[i], the leaf comes last. */
 struct mode {
