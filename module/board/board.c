@@ -143,6 +143,7 @@ int mk_irqchip_create(struct mk_vm *vm)
 		if (chip) {
 			chip->vm = vm;
 			raw_spin_lock_init(&chip->lock);
+			raw_spin_lock_init(&chip->map_lock);
 			mk_pic_init(chip);
 			mk_ioapic_init(chip);
 			vm->irqchip = chip;

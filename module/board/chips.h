@@ -26,6 +26,7 @@
 /* A periodic timer of the guest interrupts the host no more often than this. */
 #define MK_MIN_PERIOD_NS	(200 * NSEC_PER_USEC)
 
+struct mk_lapic;
 struct mk_pit;
 
 struct mk_irqchip {
@@ -37,6 +38,16 @@ struct mk_irqchip {
 	u32 delivered;			/* [B] edges in ioapic.irr that have been sent */
 	u32 eoi_pins[MK_NR_VECTORS];	/* [B], read without: pins that wait for a vector's EOI */
 	struct mk_pit *pit;		/* set once under vm->lock, with release semantics */
+
+	/* Who has which logical ID; read without the lock: see board/dest.c. */
+	raw_spinlock_t map_lock;
+	int logical_mode;		/* MK_LOGICAL_* */
+	struct mk_lapic *logical[64];	/* flat: by bit; else by cluster times four, and bit */
+};
+
+/* How logical destinations are to be read: all APICs agree, or somebody has yet to say. */
+enum {
+	MK_LOGICAL_NONE, MK_LOGICAL_FLAT, MK_LOGICAL_CLUSTER, MK_LOGICAL_X2APIC, MK_LOGICAL_MIXED,
 };
 
 /* NULL until KVM_CREATE_IRQCHIP. */
@@ -104,13 +115,16 @@ struct mk_apic_msg {
 #define MK_DEST_ALL_8	0xffu
 
 enum { MK_TO_DEST, MK_TO_SELF, MK_TO_ALL, MK_TO_OTHERS };
-enum { MK_DM_FIXED = 0, MK_DM_LOWEST = 1, MK_DM_NMI = 4, MK_DM_EXTINT = 7 };
+enum {
+	MK_DM_FIXED = 0, MK_DM_LOWEST = 1, MK_DM_NMI = 4, MK_DM_INIT = 5, MK_DM_STARTUP = 6,
+	MK_DM_EXTINT = 7,
+};
 
-struct mk_lapic;
-
-/* lapic.c: interrupts */
+/* dest.c */
 /* Send; @src is the sending APIC, or NULL for the I/O APIC. A status. Any context. */
 int mk_lapic_deliver(struct mk_vm *vm, struct mk_lapic *src, const struct mk_apic_msg *msg);
+
+/* lapic.c: interrupts */
 /* The PIC's output, which is every LINT0 pin, rose. Any context. */
 void mk_lapic_lint0(struct mk_vm *vm);
 /* Does LINT0 bring the PIC's interrupts to this vCPU? */

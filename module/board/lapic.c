@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Local APICs: who gets an interrupt, and which one a vCPU takes next.
+ * Local APICs: how interrupts arrive, and which one a vCPU takes next.
  *
- * Source: SDM vol. 3A, "Advanced Programmable Interrupt Controller", sections
- * "Determining IPI Destination" and "Handling Interrupts".
+ * Source: SDM vol. 3A, "Advanced Programmable Interrupt Controller", section
+ * "Handling Interrupts".
  *
  * Knows: the core's requests and kicks, and the I/O APIC's EOI. Read next:
- * board/lapic.h if you have not; lapic_regs.c; core/events.c, which asks for
- * vectors.
+ * board/lapic.h if you have not; dest.c; lapic_regs.c; core/events.c, which
+ * asks for vectors.
  */
 #include <linux/bitops.h>
 
@@ -17,12 +17,6 @@
 static atomic_t *word_of(const struct mk_lapic *apic, unsigned int reg, u8 vector)
 {
 	return apic->regs + reg + vector / 32 * 0x10;
-}
-
-static bool enabled(const struct mk_lapic *apic)
-{
-	return mk_lapic_hw_enabled(apic) &&
-	       (mk_lapic_get(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED);
 }
 
 /*
@@ -60,7 +54,7 @@ static int pending(const struct mk_lapic *apic)
 	int vector = highest(apic, APIC_IRR, READ_ONCE(apic->irr_words));
 	int ppr = mk_lapic_get(apic, APIC_PROCPRI);
 
-	return vector >= 0 && (vector & 0xf0) > (ppr & 0xf0) && enabled(apic) ? vector : -1;
+	return vector >= 0 && (vector & 0xf0) > (ppr & 0xf0) && mk_lapic_enabled(apic) ? vector : -1;
 }
 
 void mk_lapic_recheck(struct mk_lapic *apic)
@@ -166,25 +160,32 @@ void mk_lapic_error(struct mk_lapic *apic, u32 bit)
 	u8 vector = lvt;
 
 	atomic_or(bit, &apic->errors);
-	if (!(lvt & APIC_LVT_MASKED) && vector >= 16 && enabled(apic))
+	if (!(lvt & APIC_LVT_MASKED) && vector >= 16 && mk_lapic_enabled(apic))
 		set_irr(apic, vector, false);
 }
 
-/* An interrupt has arrived at this APIC; a status. Any context. */
-static int accept(struct mk_lapic *apic, u8 mode, u8 vector, bool level)
+int mk_lapic_accept(struct mk_lapic *apic, const struct mk_apic_msg *msg)
 {
-	switch (mode) {
+	u8 vector = msg->vector;
+
+	switch (msg->mode) {
 	case MK_DM_FIXED:
 	case MK_DM_LOWEST:
-		if (!enabled(apic))
+		if (!mk_lapic_enabled(apic))
 			return -1;
 		if (vector < 16) {
 			mk_lapic_error(apic, MK_ESR_RECEIVE_VECTOR);
 			return -1;
 		}
-		return set_irr(apic, vector, level);
+		return set_irr(apic, vector, msg->level);
 	case MK_DM_NMI:
 		mk_queue_nmi(apic->v);
+		return 1;
+	case MK_DM_INIT:
+		mk_queue_init(apic->v);
+		return 1;
+	case MK_DM_STARTUP:
+		mk_queue_sipi(apic->v, vector);
 		return 1;
 	default:
 		return -1;
@@ -194,64 +195,14 @@ static int accept(struct mk_lapic *apic, u8 mode, u8 vector, bool level)
 void mk_lapic_fire(struct mk_lapic *apic, unsigned int reg)
 {
 	u32 lvt = mk_lapic_get(apic, reg);
+	struct mk_apic_msg msg = {
+		.vector = lvt & APIC_VECTOR_MASK,
+		.mode = GET_APIC_DELIVERY_MODE(lvt),
+		.level = lvt & APIC_LVT_LEVEL_TRIGGER,
+	};
 
 	if (mk_lapic_hw_enabled(apic) && !(lvt & APIC_LVT_MASKED))
-		accept(apic, GET_APIC_DELIVERY_MODE(lvt), lvt & APIC_VECTOR_MASK,
-		       lvt & APIC_LVT_LEVEL_TRIGGER);
-}
-
-/* SDM vol. 3A, "Determining IPI Destination" */
-static bool is_destination(const struct mk_lapic *apic, const struct mk_apic_msg *msg)
-{
-	u32 id = mk_lapic_get(apic, APIC_ID), ldr = mk_lapic_get(apic, APIC_LDR);
-
-	if (!mk_lapic_hw_enabled(apic))
-		return false;
-	if (msg->dest == MK_DEST_ALL)
-		return true;
-	if (!msg->logical)
-		return msg->dest == (mk_lapic_x2apic(apic) ? id : id >> 24);
-	if (mk_lapic_x2apic(apic))
-		return ldr >> 16 == msg->dest >> 16 && (ldr & msg->dest & 0xffff);
-	ldr >>= 24;
-	if (mk_lapic_get(apic, APIC_DFR) == APIC_DFR_FLAT)
-		return ldr & msg->dest & 0xff;
-	return ldr >> 4 == msg->dest >> 4 && (ldr & msg->dest & 0xf);
-}
-
-int mk_lapic_deliver(struct mk_vm *vm, struct mk_lapic *src, const struct mk_apic_msg *msg)
-{
-	struct mk_lapic *apic, *lowest = NULL;
-	struct mk_vcpu *v;
-	unsigned long id;
-	int sum = -1;
-
-	if (msg->shorthand == MK_TO_SELF)
-		return accept(src, msg->mode, msg->vector, msg->level);
-	if (msg->shorthand == MK_TO_DEST && !msg->logical && msg->dest != MK_DEST_ALL) {
-		v = xa_load(&vm->vcpus, msg->dest);
-		if (!v || !mk_lapic_hw_enabled(v->apic))
-			return -1;
-		return accept(v->apic, msg->mode, msg->vector, msg->level);
-	}
-
-	xa_for_each(&vm->vcpus, id, v) {
-		apic = v->apic;
-		if (msg->shorthand == MK_TO_DEST ? !is_destination(apic, msg) :
-		    !mk_lapic_hw_enabled(apic) || (msg->shorthand == MK_TO_OTHERS && apic == src))
-			continue;
-		if (msg->mode != MK_DM_LOWEST)
-			sum = mk_status_add(sum, accept(apic, msg->mode, msg->vector, msg->level));
-		else if (enabled(apic) && (!lowest || READ_ONCE(apic->lowest_taken) <
-						      READ_ONCE(lowest->lowest_taken)))
-			lowest = apic;
-	}
-	/* The manual leaves the arbiter's choice to the chipset: in turn is fair. */
-	if (lowest) {
-		WRITE_ONCE(lowest->lowest_taken, lowest->lowest_taken + 1);
-		sum = accept(lowest, msg->mode, msg->vector, msg->level);
-	}
-	return sum;
+		mk_lapic_accept(apic, &msg);
 }
 
 bool mk_lapic_takes_pic(const struct mk_vcpu *v)
@@ -269,6 +220,7 @@ void mk_lapic_lint0(struct mk_vm *vm)
 	struct mk_vcpu *v;
 	unsigned long id;
 
+	rcu_read_lock();
 	xa_for_each(&vm->vcpus, id, v) {
 		if (mk_lapic_takes_pic(v)) {
 			mk_request(v, MK_REQ_EVENT);
@@ -277,4 +229,5 @@ void mk_lapic_lint0(struct mk_vm *vm)
 			mk_lapic_fire(v->apic, APIC_LVT0);
 		}
 	}
+	rcu_read_unlock();
 }

@@ -53,12 +53,24 @@ static inline bool mk_lapic_hw_enabled(const struct mk_lapic *apic)
 	return READ_ONCE(apic->base) & MSR_IA32_APICBASE_ENABLE;
 }
 
+static inline bool mk_lapic_enabled(const struct mk_lapic *apic)
+{
+	return mk_lapic_hw_enabled(apic) &&
+	       (mk_lapic_get(apic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED);
+}
+
 static inline bool mk_lapic_x2apic(const struct mk_lapic *apic)
 {
 	return READ_ONCE(apic->base) & X2APIC_ENABLE;
 }
 
-/* lapic.c; on the vCPU's own thread, except the two that say otherwise */
+/* dest.c */
+/* Someone's mode or logical ID has changed. Any context but under [B]. */
+void mk_lapic_map(struct mk_irqchip *chip);
+
+/* lapic.c; on the vCPU's own thread, except those that say otherwise */
+/* An interrupt has arrived at this APIC; a status. Any context. */
+int mk_lapic_accept(struct mk_lapic *apic, const struct mk_apic_msg *msg);
 void mk_lapic_eoi(struct mk_lapic *apic);
 void mk_lapic_set_tpr(struct mk_lapic *apic, u32 tpr);
 /* The registers were replaced: work out anew what is derived from them. */

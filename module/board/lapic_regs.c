@@ -154,6 +154,9 @@ static void send_ipi(struct mk_lapic *apic, u32 icr, u32 dest)
 
 	if (msg.mode <= MK_DM_LOWEST && msg.vector < 16)
 		mk_lapic_error(apic, MK_ESR_SEND_VECTOR);
+	else if (msg.mode == MK_DM_INIT && (icr & (APIC_INT_LEVELTRIG | APIC_INT_ASSERT)) ==
+					   APIC_INT_LEVELTRIG)
+		return;		/* the de-assert that synchronised arbitration on old buses */
 	else
 		mk_lapic_deliver(apic->v->vm, apic, &msg);
 }
@@ -179,8 +182,6 @@ static u32 read_reg(const struct mk_lapic *apic, unsigned int reg)
 /* A write to a register that can be written. */
 static void write_reg(struct mk_lapic *apic, unsigned int reg, u32 val)
 {
-	u32 dest;
-
 	switch (reg) {
 	case APIC_EOI:
 		mk_lapic_eoi(apic);
@@ -190,9 +191,11 @@ static void write_reg(struct mk_lapic *apic, unsigned int reg, u32 val)
 		return;
 	case APIC_LDR:
 		mk_lapic_put(apic, reg, val & APIC_LDR_MASK);
+		mk_lapic_map(apic->chip);
 		return;
 	case APIC_DFR:
 		mk_lapic_put(apic, reg, val | ~0xf0000000);
+		mk_lapic_map(apic->chip);
 		return;
 	case APIC_SPIV:
 		set_spiv(apic, val);
@@ -202,8 +205,7 @@ static void write_reg(struct mk_lapic *apic, unsigned int reg, u32 val)
 		return;
 	case APIC_ICR:
 		mk_lapic_put(apic, reg, val & ~APIC_ICR_BUSY);
-		dest = mk_lapic_get(apic, APIC_ICR2) >> 24;
-		send_ipi(apic, val, dest == MK_DEST_ALL_8 ? MK_DEST_ALL : dest);
+		send_ipi(apic, val, mk_lapic_get(apic, APIC_ICR2) >> 24);
 		return;
 	case APIC_ICR2:
 		mk_lapic_put(apic, reg, val & 0xff000000);
@@ -329,6 +331,7 @@ static int set_base(struct mk_lapic *apic, u64 val, bool host)
 	WRITE_ONCE(apic->base, val);
 	if ((old ^ val) & modes) {
 		identify(apic);
+		mk_lapic_map(apic->chip);
 		mk_cpuid_refresh(v);
 		mk_request(v, MK_REQ_EVENT);
 	}
@@ -445,6 +448,7 @@ int mk_lapic_set_state(struct mk_vcpu *v, const struct kvm_lapic_state *state)
 	left = mk_lapic_get(apic, APIC_TMCCT);
 	mk_lapic_put(apic, APIC_TMCCT, 0);
 	identify(apic);
+	mk_lapic_map(apic->chip);
 	mk_lapic_summarize(apic);
 	mk_lapic_set_tpr(apic, mk_lapic_get(apic, APIC_TASKPRI));
 
@@ -462,7 +466,7 @@ void mk_lapic_reset(struct mk_vcpu *v, bool init)
 	timer_stop(apic);
 	if (!init)
 		apic->base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
-			     (v->id ? 0 : MSR_IA32_APICBASE_BSP);
+			     (mk_is_boot_vcpu(v) ? MSR_IA32_APICBASE_BSP : 0);
 	memset(apic->regs, 0, sizeof(struct kvm_lapic_state));
 	apic->irr_words = 0;
 	atomic_set(&apic->errors, 0);
@@ -470,8 +474,9 @@ void mk_lapic_reset(struct mk_vcpu *v, bool init)
 	mk_lapic_put(apic, APIC_DFR, APIC_DFR_FLAT);
 	set_spiv(apic, 0xff);
 	/* The firmware that would let the PIC through to the boot CPU is often missing. */
-	if (!v->id)
+	if (mk_is_boot_vcpu(v))
 		mk_lapic_put(apic, APIC_LVT0, MK_DM_EXTINT << 8);
+	mk_lapic_map(apic->chip);
 	mk_lapic_summarize(apic);
 }
 

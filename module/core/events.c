@@ -87,6 +87,21 @@ void mk_queue_nmi(struct mk_vcpu *v)
 	mk_vcpu_kick(v);
 }
 
+void mk_queue_init(struct mk_vcpu *v)
+{
+	/* A start-up interrupt from before is for the state that ends now. */
+	clear_bit(MK_REQ_SIPI, &v->requests);
+	mk_request(v, MK_REQ_INIT);
+	mk_vcpu_kick(v);
+}
+
+void mk_queue_sipi(struct mk_vcpu *v, u8 vector)
+{
+	WRITE_ONCE(v->sipi_vector, vector);
+	mk_request(v, MK_REQ_SIPI);
+	mk_vcpu_kick(v);
+}
+
 bool mk_irq_allowed(struct mk_vcpu *v)
 {
 	struct mk_cpu *cpu = &v->cpu;
@@ -155,11 +170,27 @@ static void inject_exception(struct mk_vcpu *v)
 	ex->pending = false;
 }
 
+/*
+ * A CPU that serves an NMI latches one more. Senders do not know whether it does,
+ * and leave two for one that does not.
+ */
+static void limit_nmis(struct mk_vcpu *v)
+{
+	struct mk_cpu *cpu = &v->cpu;
+
+	if (likely(atomic_read(&v->nmis) < 2))
+		return;
+	mk_cpu_need(cpu, MK_G_SHADOW);
+	if ((cpu->shadow & MK_SHADOW_NMI) || cpu->vectoring.type == MK_EV_NMI)
+		atomic_set(&v->nmis, 1);
+}
+
 void mk_events_prepare(struct mk_vcpu *v)
 {
 	struct mk_cpu *cpu = &v->cpu;
 
 	cpu->irq_window = cpu->nmi_window = false;
+	limit_nmis(v);
 
 	if (v->exception.pending) {
 		inject_exception(v);

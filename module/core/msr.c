@@ -461,7 +461,7 @@ void mk_msr_reset(struct mk_vcpu *v)
 	v->mcg_status = 0;
 	v->mcg_ctl = ~0ull;
 	v->apic_base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
-		       (v->id ? 0 : MSR_IA32_APICBASE_BSP);
+		       (mk_is_boot_vcpu(v) ? MSR_IA32_APICBASE_BSP : 0);
 	v->ucode_rev = boot_cpu_data.x86_vendor == X86_VENDOR_AMD ? 0x01000065 : 0x100000000ull;
 }
 

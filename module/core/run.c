@@ -37,29 +37,44 @@ enum mk_next mk_die(struct mk_vcpu *v, u32 suberror, const char *why, ...)
 	return MK_DEAD;
 }
 
-static bool can_run(struct mk_vcpu *v)
+/* Does a vCPU that does not run have a reason to? INIT wakes all, interrupts only the halted. */
+static bool woken(struct mk_vcpu *v)
 {
-	return v->mp_state == KVM_MP_STATE_RUNNABLE || mk_event_waiting(v) ||
-	       signal_pending(current);
+	if (READ_ONCE(v->requests) & MK_STARTUP_REQS)
+		return true;
+	switch (v->mp_state) {
+	case KVM_MP_STATE_UNINITIALIZED:
+	case KVM_MP_STATE_INIT_RECEIVED:
+		return false;
+	}
+	return mk_event_waiting(v);
 }
 
 /*
- * Wait until the vCPU has something to do. The thread gives up the hardware
- * when it sleeps: the preempt notifier sees to that.
+ * Wait until the vCPU has something to do, or a signal ends the wait: -EINTR.
+ * The thread gives up the hardware when it sleeps: the preempt notifier sees to
+ * that.
  */
 static int wait_for_event(struct mk_vcpu *v)
 {
 	/* The checks in the wait read registers; fetch them while we may. */
 	mk_cpu_need(&v->cpu, MK_G_RFLAGS | MK_G_SHADOW);
-	rcuwait_wait_event(&v->wait, can_run(v), TASK_INTERRUPTIBLE);
-	if (signal_pending(current) && !mk_event_waiting(v))
+	rcuwait_wait_event(&v->wait, woken(v) || signal_pending(current), TASK_INTERRUPTIBLE);
+	return woken(v) ? 0 : -EINTR;
+}
+
+/*
+ * Until the first INIT and start-up interrupt, userspace is told whenever
+ * something has come, and comes back: -EAGAIN, or -EINTR for a signal.
+ */
+static int wait_for_startup(struct mk_vcpu *v)
+{
+	if (wait_for_event(v)) {
+		v->run->exit_reason = KVM_EXIT_INTR;
 		return -EINTR;
-	/* A vCPU that waits for INIT or SIPI is not woken by interrupts. */
-	if (v->mp_state == KVM_MP_STATE_HALTED) {
-		v->mp_state = KVM_MP_STATE_RUNNABLE;
-		mk_request(v, MK_REQ_EVENT);
 	}
-	return 0;
+	mk_startup(v);
+	return -EAGAIN;
 }
 
 static enum mk_next triple_fault(struct mk_vcpu *v)
@@ -75,6 +90,8 @@ static enum mk_next take_requests(struct mk_vcpu *v)
 		v->cpu.flush |= MK_FLUSH_TDP;
 	if (unlikely(test_and_clear_bit(MK_REQ_TRIPLE_FAULT, &v->requests)))
 		return triple_fault(v);
+	if (unlikely(v->requests & MK_STARTUP_REQS))
+		return MK_SLEEP;
 	if (test_and_clear_bit(MK_REQ_EVENT, &v->requests))
 		mk_events_prepare(v);
 	return MK_RESUME;
@@ -158,12 +175,16 @@ static int run_loop(struct mk_vcpu *v)
 	int err;
 
 	for (;;) {
+		if (unlikely(v->requests & MK_STARTUP_REQS))
+			mk_startup(v);
 		if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
 			err = wait_for_event(v);
 			if (err)
 				goto interrupted;
-			if (v->mp_state != KVM_MP_STATE_RUNNABLE)
+			if (v->requests & MK_STARTUP_REQS)
 				continue;
+			v->mp_state = KVM_MP_STATE_RUNNABLE;
+			mk_request(v, MK_REQ_EVENT);
 		}
 		if (__xfer_to_guest_mode_work_pending()) {
 			err = host_work();
@@ -181,7 +202,7 @@ static int run_loop(struct mk_vcpu *v)
 		next = enter(v);
 		if (next == MK_SLOW)
 			next = mk_exit_slow(v, &v->exit);
-		if (next != MK_RESUME)
+		if (next != MK_RESUME && next != MK_SLEEP)
 			return next == MK_FAULT ? -EFAULT : 0;
 	}
 
@@ -194,7 +215,7 @@ static void publish(struct mk_vcpu *v)
 {
 	struct kvm_run *run = v->run;
 	const struct mk_board_ops *board = mk_board(v->vm);
-	u64 base = 0xfee00000 | (v->id ? 0 : MSR_IA32_APICBASE_BSP) | MSR_IA32_APICBASE_ENABLE;
+	u64 base = v->apic_base;
 
 	mk_cpu_need(&v->cpu, MK_G_RFLAGS);
 	run->if_flag = !!(v->cpu.rflags & X86_EFLAGS_IF);
@@ -241,6 +262,8 @@ int mk_vcpu_run(struct mk_vcpu *v)
 	} else if (mk_immediate_exit(run)) {
 		run->exit_reason = KVM_EXIT_INTR;
 		err = -EINTR;
+	} else if (unlikely(v->mp_state == KVM_MP_STATE_UNINITIALIZED)) {
+		err = wait_for_startup(v);
 	} else {
 		if (!v->apic)
 			mk_request(v, MK_REQ_EVENT);

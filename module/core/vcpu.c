@@ -149,6 +149,31 @@ void mk_vcpu_reset(struct mk_vcpu *v, bool init)
 	mk_cpuid_refresh(v);
 }
 
+/* SDM vol. 3A, "Multiple-Processor (MP) Initialization": what a start-up interrupt does. */
+static void start_at(struct mk_vcpu *v, u8 vector)
+{
+	struct mk_cpu *cpu = &v->cpu;
+
+	mk_cpu_touch(cpu, MK_G_CODE | MK_G_RIP);
+	cpu->seg[MK_CS].sel = vector << 8;
+	cpu->seg[MK_CS].base = vector << 12;
+	cpu->rip = 0;
+}
+
+void mk_startup(struct mk_vcpu *v)
+{
+	if (test_and_clear_bit(MK_REQ_INIT, &v->requests)) {
+		mk_vcpu_reset(v, true);
+		v->mp_state = mk_is_boot_vcpu(v) ? KVM_MP_STATE_RUNNABLE :
+						   KVM_MP_STATE_INIT_RECEIVED;
+	}
+	if (test_and_clear_bit(MK_REQ_SIPI, &v->requests) &&
+	    v->mp_state == KVM_MP_STATE_INIT_RECEIVED) {
+		start_at(v, READ_ONCE(v->sipi_vector));
+		v->mp_state = KVM_MP_STATE_RUNNABLE;
+	}
+}
+
 struct mk_vcpu *mk_vcpu_create(struct mk_vm *vm, u32 id)
 {
 	const struct mk_board_ops *board = mk_board(vm);
@@ -192,7 +217,8 @@ struct mk_vcpu *mk_vcpu_create(struct mk_vm *vm, u32 id)
 	mk_hw->set_tsc_offset(&v->cpu, vm->tsc_offset);
 	mk_msr_passthrough(v);
 	/* Without a local APIC in the kernel, or as the boot CPU, it runs at once. */
-	v->mp_state = board && id ? KVM_MP_STATE_UNINITIALIZED : KVM_MP_STATE_RUNNABLE;
+	v->mp_state = board && !mk_is_boot_vcpu(v) ? KVM_MP_STATE_UNINITIALIZED :
+						     KVM_MP_STATE_RUNNABLE;
 	return v;
 
 free_hw:

@@ -24,7 +24,11 @@ enum mk_request {
 	MK_REQ_FLUSH_TDP,	/* nested mappings were taken away */
 	MK_REQ_EVENT,		/* something to inject may have come up */
 	MK_REQ_TRIPLE_FAULT,
+	MK_REQ_INIT,		/* INIT has arrived: see mk_startup() */
+	MK_REQ_SIPI,		/* so has a start-up interrupt, after any INIT */
 };
+
+#define MK_STARTUP_REQS	(BIT(MK_REQ_INIT) | BIT(MK_REQ_SIPI))
 
 /* Where the vCPU's thread is; see mk_vcpu_kick(). */
 enum mk_vcpu_mode {
@@ -36,6 +40,7 @@ enum mk_vcpu_mode {
 enum mk_next {
 	MK_RESUME,		/* enter the guest again */
 	MK_DONE,		/* the same, behind the instruction that exited */
+	MK_SLEEP,		/* not now: the run loop finds out what the vCPU waits for */
 	MK_TO_USER,		/* kvm_run is filled: return 0 from KVM_RUN */
 	MK_SLOW,		/* fast handlers only: again, with interrupts enabled */
 	MK_FAULT,		/* KVM_RUN gives -EFAULT: the VMM's memory refused the access */
@@ -99,6 +104,7 @@ struct mk_vcpu {
 	bool uses_pkru;
 	u32 host_pkru;
 	u32 mp_state;			/* KVM_MP_STATE_* */
+	u8 sipi_vector;			/* (a) of the last start-up interrupt */
 	u64 tsc_lost;			/* ticks that tsc_offset makes up for: see core/time.c */
 
 	struct fpu_guest fpu;		/* see core/fpu.c */
@@ -150,6 +156,20 @@ void mk_vcpu_destroy(struct mk_vcpu *v);
 void mk_vcpu_load(struct mk_vcpu *v);	/* mutex held; pairs with mk_vcpu_put */
 void mk_vcpu_put(struct mk_vcpu *v);
 void mk_vcpu_reset(struct mk_vcpu *v, bool init);
+/* Is it the one that runs after a reset, while the others wait for it? */
+static inline bool mk_is_boot_vcpu(const struct mk_vcpu *v)
+{
+	return v->id == v->vm->boot_id;
+}
+
+/**
+ * mk_startup - do what INIT and start-up interrupts have asked for
+ *
+ * Changes v->mp_state. The boot processor runs after INIT; others wait for a
+ * start-up interrupt, and one that is not waiting ignores it.
+ * Context: mutex held, preemptible; loaded or not.
+ */
+void mk_startup(struct mk_vcpu *v);
 
 /**
  * mk_vcpu_kick - make @v look at its requests
@@ -179,6 +199,9 @@ void mk_queue_page_fault(struct mk_vcpu *v, u64 cr2, u32 error);
 void mk_queue_debug(struct mk_vcpu *v, u64 dr6);	/* DR6 bits that the CPU would set */
 /* Any context: @v takes an NMI as soon as it can. */
 void mk_queue_nmi(struct mk_vcpu *v);
+/* Any context: INIT, and a start-up interrupt with its vector, as an APIC brings them. */
+void mk_queue_init(struct mk_vcpu *v);
+void mk_queue_sipi(struct mk_vcpu *v, u8 vector);
 /* Interrupts off, before an entry: decide what it delivers and which windows it opens. */
 void mk_events_prepare(struct mk_vcpu *v);
 /* Could the guest take an interrupt (NMI) with the next entry? */

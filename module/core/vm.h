@@ -29,8 +29,9 @@ struct mk_vcpu;
 struct mk_vm;
 struct mk_slots;
 
-#define MK_MAX_VCPUS	1	/* several are another floor's work: see README */
-#define MK_MAX_VCPU_ID	1
+/* As stock KVM has them; an APIC ID is the id that userspace chose. */
+#define MK_MAX_VCPUS	1024
+#define MK_MAX_VCPU_ID	4096	/* one more than the highest */
 #define MK_NR_GSI	24
 
 /**
@@ -38,7 +39,7 @@ struct mk_slots;
  *
  * Handed down by KVM_CREATE_IRQCHIP; NULL in struct mk_vm until then. All
  * vCPU operations run with vcpu->mutex held unless said otherwise, and all but
- * vcpu_init and vcpu_free also with interrupts disabled.
+ * vcpu_init and vcpu_free also where interrupts are disabled.
  *
  * @vcpu_init:   give a new vCPU its local APIC (v->apic); errno
  * @vcpu_free:   take it back
@@ -90,6 +91,7 @@ struct mk_vm {
 
 	struct xarray vcpus;		/* id -> struct mk_vcpu; stored under [L] */
 	int nr_vcpus;			/* [L] */
+	u32 boot_id;			/* [L] until there is a vCPU: id of the boot processor */
 
 	const struct mk_board_ops *board; /* set once under [L], with release semantics */
 	void *irqchip;			/* the board's own */

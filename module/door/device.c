@@ -37,8 +37,10 @@ long mk_check_extension(struct mk_vm *vm, unsigned long cap)
 	case KVM_CAP_IMMEDIATE_EXIT:
 	case KVM_CAP_GET_TSC_KHZ:
 	case KVM_CAP_TSC_DEADLINE_TIMER:
+	case KVM_CAP_SET_BOOT_CPU_ID:
 		return 1;
 	case KVM_CAP_NR_VCPUS:
+		return min_t(unsigned int, num_online_cpus(), MK_MAX_VCPUS);
 	case KVM_CAP_MAX_VCPUS:
 		return MK_MAX_VCPUS;
 	case KVM_CAP_MAX_VCPU_ID:

@@ -192,8 +192,10 @@ static long get_cpuid2(void *object, void __user *arg)
 static long get_mp_state(void *object, void __user *arg)
 {
 	struct mk_vcpu *v = object;
-	struct kvm_mp_state state = { .mp_state = v->mp_state };
+	struct kvm_mp_state state;
 
+	mk_startup(v);
+	state.mp_state = v->mp_state;
 	return mk_to_user(arg, state);
 }
 
@@ -209,14 +211,23 @@ static long set_mp_state(void *object, void __user *arg)
 	case KVM_MP_STATE_RUNNABLE:
 		break;
 	case KVM_MP_STATE_UNINITIALIZED:
+	case KVM_MP_STATE_INIT_RECEIVED:
+	case KVM_MP_STATE_SIPI_RECEIVED:
 	case KVM_MP_STATE_HALTED:
+	case KVM_MP_STATE_AP_RESET_HOLD:	/* sleeps like a halted one */
 		if (!v->apic)
 			return -EINVAL;
 		break;
 	default:
 		return -EINVAL;
 	}
+	/* An interrupt that is on its way is the state of one that waits for it. */
+	if (state.mp_state == KVM_MP_STATE_SIPI_RECEIVED) {
+		state.mp_state = KVM_MP_STATE_INIT_RECEIVED;
+		mk_request(v, MK_REQ_SIPI);
+	}
 	v->mp_state = state.mp_state;
+	mk_request(v, MK_REQ_EVENT);
 	return 0;
 }
 
@@ -390,7 +401,7 @@ int mk_vcpu_fd(struct mk_vm *vm, unsigned long id)
 		fd = -EEXIST;
 		goto unlock;
 	}
-	if (vm->nr_vcpus == MK_MAX_VCPUS) {
+	if (vm->nr_vcpus >= MK_MAX_VCPUS) {
 		fd = -EINVAL;
 		goto unlock;
 	}

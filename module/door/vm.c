@@ -66,6 +66,20 @@ static long set_identity_map_addr(void *object, void __user *arg)
 	return err;
 }
 
+static long set_boot_cpu_id(void *object, void __user *arg)
+{
+	struct mk_vm *vm = object;
+	long err = 0;
+
+	mutex_lock(&vm->lock);
+	if (vm->nr_vcpus)
+		err = -EBUSY;
+	else
+		vm->boot_id = (unsigned long)arg;
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
 static long create_irqchip(void *object, void __user *arg)
 {
 	return mk_irqchip_create(object);
@@ -171,6 +185,7 @@ static const struct mk_ioctl table[] = {
 	{ KVM_GET_DIRTY_LOG,		get_dirty_log },
 	{ KVM_SET_TSS_ADDR,		set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR,	set_identity_map_addr },
+	{ KVM_SET_BOOT_CPU_ID,		set_boot_cpu_id },
 	{ KVM_CREATE_IRQCHIP,		create_irqchip },
 	{ KVM_GET_IRQCHIP,		get_irqchip },
 	{ KVM_SET_IRQCHIP,		set_irqchip },

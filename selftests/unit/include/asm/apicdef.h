@@ -40,6 +40,8 @@
 #define APIC_MODE_MASK			0x700
 #define APIC_ICR_BUSY			(1 << 12)
 #define APIC_INPUT_POLARITY		(1 << 13)
+#define APIC_INT_ASSERT			(1 << 14)
+#define APIC_INT_LEVELTRIG		(1 << 15)
 #define APIC_LVT_LEVEL_TRIGGER		(1 << 15)
 #define APIC_LVT_MASKED			(1 << 16)
 #define APIC_LVT_TIMER_PERIODIC		(1 << 17)

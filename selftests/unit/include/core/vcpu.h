@@ -73,14 +73,21 @@ struct mk_vcpu {
 	u8 maxphyaddr;
 	void *apic;
 	bool event;		/* MK_REQ_EVENT */
-	unsigned int nmis;
+	unsigned int nmis, inits;
+	u8 sipi;		/* vector of the last one, or 0 */
 };
 
 #define mk_board(vm)			((vm)->board)
 #define mk_request(v, req)		((void)((v)->event = true))
 #define mk_vcpu_kick(v)			((void)(v))
 #define mk_queue_nmi(v)			((void)(v)->nmis++)
+#define mk_queue_init(v)		((void)((v)->sipi = 0, (v)->inits++))
+#define mk_queue_sipi(v, vector)	((void)((v)->sipi = (vector)))
+#define mk_is_boot_vcpu(v)		((v)->id == 0)
 #define mk_cpuid_refresh(v)		((void)(v))
+
+#define rcu_read_lock()			((void)0)
+#define rcu_read_unlock()		((void)0)
 
 enum { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 

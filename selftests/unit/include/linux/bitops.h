@@ -44,5 +44,6 @@ static inline int atomic_fetch_or(int i, atomic_t *v)
 #define smp_mb__after_atomic()		((void)0)
 #define smp_load_acquire(p)		(*(p))
 #define smp_store_release(p, val)	((void)(*(p) = (val)))
+#define smp_store_mb(var, val)		((void)((var) = (val)))
 
 #endif
