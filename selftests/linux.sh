@@ -68,16 +68,29 @@ smp_results() {
 
 disk_has() { [ "$(head -c ${#1} "$disk")" = "$1" ]; }
 
+# What the launcher says when the device cannot interrupt as a disk needs.
+disk_refusal() {
+	"$launcher" run --device "$device" --mem 8M --kernel "$out.none" --disk "$disk" 2>&1 |
+		grep -o "lacks a capability that a disk needs.*"
+}
+
 # One boot for all that several CPUs and a disk must do.
 smp_boot() {
 	truncate -s 2M "$disk"
 	printf "host's bytes" | dd of="$disk" conv=notrunc 2>/dev/null
-	boot vmlinux "tsc=reliable minikvm.smp=${MINIKVM_LOAD_SECONDS:-3}" \
-		--cpus 4 --disk "$disk"
+	refusal=$(disk_refusal)
+	set -- --cpus 4
+	[ -n "$refusal" ] || set -- "$@" --disk "$disk"
+	boot vmlinux "tsc=reliable minikvm.smp=${MINIKVM_LOAD_SECONDS:-3}" "$@"
 	result "smp: 4 CPUs reach userspace" grep -q '^minikvm-guest: Linux.* 4 CPU' "$out"
 	smp_results
 	result "smp: powers off with status 0" [ "$(cat "$out.status")" = 0 ]
-	result "smp: what the guest wrote is in the file" disk_has "guest's bytes"
+	if [ -n "$refusal" ]; then
+		nr=$((nr + 1))
+		echo "ok $nr smp: the disk # SKIP $device $refusal"
+	else
+		result "smp: what the guest wrote is in the file" disk_has "guest's bytes"
+	fi
 }
 
 echo "TAP version 13"
