@@ -70,6 +70,15 @@ image() {	# BYTES, as printf(1) wants them: makes the flat image
 	printf "$1" >"$tmp/image"
 }
 
+# Whether the modules' reference counts come back to BEFORE, in a while.
+settled() {	# BEFORE
+	tries=0
+	while [ "$(cat /sys/module/*/refcnt)" != "$1" ]; do
+		tries=$((tries + 1))
+		[ $tries -lt 2000 ] || return 1
+	done
+}
+
 flat() {	# NAME MODE STATUS OUTPUT ERROR BYTES
 	image "$6"
 	expect "$1" "$3" "$4" "$5" run --device "$device" --mem 8M --flat "$tmp/image" --mode "$2"
@@ -90,6 +99,9 @@ refuses "run: stray argument" 64 "takes no argument 'b'" run --kernel a b
 refuses "run: unknown option" 64 "unrecognized" run --frobnicate
 for size in 512 512K M -1G 1M 1025G 99999999999999999999G 512MB ''; do
 	refuses "run: --mem '$size'" 64 "--mem $size is" run --kernel a --mem "$size"
+done
+for cpus in 0 256 -1 abc 4x '' 99999999999999999999; do
+	refuses "run: --cpus '$cpus'" 64 "--cpus $cpus is" run --kernel a --cpus "$cpus"
 done
 refuses "info: stray argument" 64 "takes no argument" info now
 for command in "" run info; do
@@ -128,6 +140,21 @@ run="run --device $device --mem 64M"
 	refuses "image too large for real mode" 66 "too large" $run --flat "$tmp/large" --mode real
 	truncate -s 8000000 "$tmp/large"
 	refuses "image larger than memory" 64 "memory too small" $run --mem 4M --flat "$tmp/large" --mode long
+}
+
+# Disks that are none.
+# shellcheck disable=SC2086
+{
+	run="$run --kernel $tmp/none"
+	refuses "missing disk" 66 "No such file" $run --disk "$tmp/none"
+	refuses "directory as disk" 66 "disk $tmp" $run --disk "$tmp"
+	refuses "directory as read-only disk" 66 "neither a regular file" $run --disk "$tmp,ro"
+	refuses "empty disk" 66 "is empty" $run --disk "$tmp/empty"
+	refuses "disk of two bytes" 66 "no multiple of 512" $run --disk "$tmp/short"
+	refuses "no disk by name" 66 "No such file" $run --disk ,ro
+	refuses "two disks" 64 "given once" $run --disk a --disk b
+	refuses "disk for a flat image" 64 "need --kernel" run --flat a --mode real --disk b
+	run="run --device $device --mem 64M"
 }
 
 for kernel in bzImage vmlinux; do
@@ -183,6 +210,52 @@ result $? "triple fault: registers and code"
 flat "CMOS remembers" real 0 Z "" \
 	'\xb0\x23\xe6\x70\xb0\x5a\xe6\x71\xb0\x00\xe4\x71\xba\xf8\x03\xee\xf4'
 
+# Several processors: any of them ends the machine. The first writes code for the
+# second to 0x8000 and sends INIT and SIPI to all others: mov [0x8000], CODE;
+# mov [0x8004], CODE; then to the local APIC spurious vector, ICR twice; hlt; jmp -3
+smp_image() {	# CODE (8 bytes, a blank in the middle)
+	image "\xc7\x05\x00\x80\x00\x00${1%% *}\xc7\x05\x04\x80\x00\x00${1##* }\
+\xc7\x05\xf0\x00\xe0\xfe\xff\x01\x00\x00\xc7\x05\x00\x03\xe0\xfe\x00\x45\x0c\x00\
+\xc7\x05\x00\x03\xe0\xfe\x08\x46\x0c\x00\xf4\xeb\xfd"
+}
+smp() {	# NAME STATUS ERROR CODE
+	smp_image "$4"
+	expect "$1" "$2" "" "$3" run --device "$device" --mem 8M --cpus 2 \
+		--flat "$tmp/image" --mode protected
+}
+# shellcheck disable=SC2086
+if "$launcher" run --device "$device" --mem 8M --cpus 2 --flat "$tmp/none" --mode real 2>&1 |
+		grep -q "is more than"; then
+	skip "several processors" "$device runs one only"
+else
+	# mov dx, 0x604; mov ax, 5 << 10 | 1 << 13; out dx, ax; hlt
+	smp "the second vCPU powers off" 0 "" '\xba\x04\x06\xb8 \x00\x34\xef\xf4'
+	# mov al, 0xfe; out 0x64, al; hlt
+	smp "the second vCPU resets" 1 "asked for a reset" '\xb0\xfe\xe6\x64 \xf4\xf4\xf4\xf4'
+	# lidt [0x10], which is zero; int3
+	smp "the second vCPU crashes" 2 "crashed on vCPU 1: triple fault" \
+		'\x0f\x01\x1e\x10 \x00\xcc\xf4\xf4'
+
+	# Signals while one vCPU halts and the other exits all the time: in al, 0x80;
+	# jmp -4
+	smp_image '\xe4\x80\xeb\xfc \xf4\xf4\xf4\xf4'
+	for signal in TERM:143 KILL:137; do
+		before=$(cat /sys/module/*/refcnt)
+		"$launcher" run --device "$device" --mem 8M --cpus 2 --flat "$tmp/image" \
+			--mode protected >"$tmp/out" 2>"$tmp/err" </dev/null &
+		pid=$!
+		until grep -q "^Threads:.3" "/proc/$pid/status" 2>/dev/null; do
+			kill -0 $pid 2>/dev/null || break
+		done
+		kill -"${signal%:*}" $pid
+		wait $pid
+		[ $? = "${signal#*:}" ]
+		result $? "several vCPUs: SIG${signal%:*}"
+		settled "$before"
+		result $? "several vCPUs: SIG${signal%:*} leaves no reference to a module"
+	done
+fi
+
 # Input waits until the guest listens, however long that takes.
 # mov dx, 0x3fc; mov al, 8; out dx, al; mov dl, 0xf9; mov al, 1; out dx, al;
 # mov dl, 0xfd; in al, dx; test al, 1; je -5; mov dl, 0xf8; in al, dx;
@@ -207,6 +280,32 @@ for signal in TERM:143 HUP:129; do
 	[ $? = "${signal#*:}" ]
 	result $? "SIG${signal%:*}"
 done
+
+# A terminal that takes no more holds up neither the guest nor its end: the pipe
+# fills up, and nobody reads. A short write takes a whole page of it, so it may be
+# full with half of its 64 KiB. mov dx, 0x3f8; cld; xor si, si; mov cx, -1;
+# rep outsb; jmp -9
+image '\xba\xf8\x03\xfc\x31\xf6\xb9\xff\xff\xf3\x6e\xeb\xf7'
+mkfifo "$tmp/pipe"
+exec 3<>"$tmp/pipe"
+"$launcher" run --device "$device" --mem 4M --flat "$tmp/image" --mode real --stats \
+	>"$tmp/pipe" 2>"$tmp/err" </dev/null &
+pid=$!
+tries=0
+until [ "$(sed -n 's/^wchar: //p' "/proc/$pid/io")" -ge 32768 ] || [ $tries -ge 2000 ]; do
+	tries=$((tries + 1))
+done
+kill -TERM $pid
+# A process that ended is a zombie until it is waited for.
+tries=0
+until grep -q "^State:.Z" "/proc/$pid/status" || [ $tries -ge 5000 ]; do
+	tries=$((tries + 1))
+done
+kill -KILL $pid 2>/dev/null
+wait $pid
+[ $? = 143 ]
+result $? "a full pipe as the terminal: SIGTERM"
+exec 3>&-
 
 echo "1..$nr"
 [ "$failed" = 0 ]

@@ -54,6 +54,29 @@ static const uint8_t dsdt_code[] = {
 	0x12, 0x08, 0x04, 0x0a, ACPI_SLEEP_TYPE_S5, 0x0a, ACPI_SLEEP_TYPE_S5, 0x00, 0x00,
 };
 
+/*
+ * Scope (\_SB) { Device (PCI0) { Name (_HID, EisaId ("PNP0A03")) Name (_CRS,
+ * ResourceTemplate () { bus 0, the configuration ports, memory for BARs }) } }.
+ * No interrupt pins are routed: the device behind the bridge has none.
+ */
+static const uint8_t pci_code[] = {
+	0x10, 0x46, 0x05, '\\', '_', 'S', 'B', '_',
+	0x5b, 0x82, 0x4d, 0x04, 'P', 'C', 'I', '0',
+	0x08, '_', 'H', 'I', 'D', 0x0c, 0x41, 0xd0, 0x0a, 0x03,
+	0x08, '_', 'C', 'R', 'S', 0x11, 0x37, 0x0a, 0x34,
+	/* word address space: bus numbers 0 to 0 */
+	0x88, 0x0d, 0x00, 0x02, 0x0c, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+	0x00, 0x00, 0x01, 0x00,
+	/* ports 0xcf8 to 0xcff */
+	0x47, 0x01, 0xf8, 0x0c, 0xf8, 0x0c, 0x01, 0x08,
+	/* double word address space: memory 0xc0000000 to 0xcfffffff (PCI_WINDOW) */
+	0x87, 0x17, 0x00, 0x00, 0x0c, 0x01, 0x00, 0x00, 0x00, 0x00,
+	0x00, 0x00, 0x00, 0xc0, 0xff, 0xff, 0xff, 0xcf, 0x00, 0x00, 0x00, 0x00,
+	0x00, 0x00, 0x00, 0x10,
+	0x79, 0x00,
+};
+_Static_assert(PCI_WINDOW == 0xc0000000 && PCI_WINDOW_SIZE == 0x10000000, "as in pci_code");
+
 static void put16(uint8_t *p, uint16_t value)
 {
 	memcpy(p, &value, sizeof(value));
@@ -116,10 +139,11 @@ static void finish(struct area *area, uint32_t gpa, const char *signature,
 
 static uint32_t build_dsdt(struct area *area)
 {
-	uint32_t len = HEADER_SIZE + sizeof(dsdt_code);
+	uint32_t len = HEADER_SIZE + sizeof(dsdt_code) + sizeof(pci_code);
 	uint32_t gpa = place(area, len);
 
 	memcpy(area->mem + gpa + HEADER_SIZE, dsdt_code, sizeof(dsdt_code));
+	memcpy(area->mem + gpa + HEADER_SIZE + sizeof(dsdt_code), pci_code, sizeof(pci_code));
 	finish(area, gpa, "DSDT", 2, len);
 	return gpa;
 }

@@ -46,6 +46,63 @@ static _Noreturn void refused(struct vcpu *vcpu, const char *what)
 	die(STATUS_HOST, "%s refuses %s: %s", vcpu->vm->device, what, strerror(errno));
 }
 
+/* Bits of an APIC ID that tell @nr cores of one package from each other. */
+static unsigned int core_id_width(unsigned int nr)
+{
+	unsigned int width = 0;
+
+	while (1U << width < nr)
+		width++;
+	return width;
+}
+
+/*
+ * The topology leaves list one level a subleaf, and the list ends with an empty
+ * one. Ours: a package of cores with one thread each.
+ * Source: SDM vol. 3A, "Hierarchical Mapping of Shared Resources".
+ */
+static unsigned int add_topology(const struct vcpu *vcpu, uint32_t leaf,
+				 struct kvm_cpuid_entry2 *entry)
+{
+	enum { NONE, THREADS = 1 << 8, CORES = 2 << 8 };
+	unsigned int nr = vcpu->vm->nr_vcpus;
+	const struct kvm_cpuid_entry2 levels[] = {
+		{ .eax = 0, .ebx = 1, .ecx = THREADS },
+		{ .eax = core_id_width(nr), .ebx = nr, .ecx = CORES },
+		{ .ecx = NONE },
+	};
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(levels); i++, entry++) {
+		*entry = levels[i];
+		entry->function = leaf;
+		entry->index = i;
+		entry->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+		entry->ecx |= i;
+		entry->edx = vcpu->id;
+	}
+	return ARRAY_SIZE(levels);
+}
+
+/* Replaces the host's topology leaves; a host without them has a guest without. */
+static void replace_topology(const struct vcpu *vcpu, struct kvm_cpuid2 *cpuid)
+{
+	struct kvm_cpuid_entry2 *entries = cpuid->entries;
+	bool leaf_b = false, leaf_1f = false;
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < cpuid->nent; i++) {
+		leaf_b |= entries[i].function == 0xb;
+		leaf_1f |= entries[i].function == 0x1f;
+		if (entries[i].function != 0xb && entries[i].function != 0x1f)
+			entries[kept++] = entries[i];
+	}
+	if (leaf_b)
+		kept += add_topology(vcpu, 0xb, entries + kept);
+	if (leaf_1f)
+		kept += add_topology(vcpu, 0x1f, entries + kept);
+	cpuid->nent = kept;
+}
+
 /* What a leaf of the host's must say differently in the guest. */
 static void cpuid_adapt(struct vcpu *vcpu, struct kvm_cpuid_entry2 *entry)
 {
@@ -63,16 +120,13 @@ static void cpuid_adapt(struct vcpu *vcpu, struct kvm_cpuid_entry2 *entry)
 		if (nr > 1)
 			entry->edx |= CPUID_1_EDX_HTT;
 		break;
-	case 4:		/* bits 31 to 26: cores less one; 25 to 14: sharers less one */
+	case 4:		/* bits 31 to 26: core IDs less one; 25 to 14: sharers less one */
 		if (entry->eax & 0x1f)
-			entry->eax = (entry->eax & 0x3fff) | (nr - 1) << 26;
-		break;
-	case 0xb:
-	case 0x1f:
-		entry->edx = vcpu->id;
+			entry->eax = (entry->eax & 0x3fff) |
+				     ((1U << core_id_width(nr < 64 ? nr : 64)) - 1) << 26;
 		break;
 	case 0x80000008:	/* bits 15 to 12: width of the core ID; 7 to 0: cores less one */
-		entry->ecx = nr - 1;
+		entry->ecx = core_id_width(nr) << 12 | (nr - 1);
 		break;
 	case 0x8000001e:
 		entry->eax = vcpu->id;
@@ -120,7 +174,8 @@ void cpu_identify(struct vcpu *vcpu)
 	struct kvm_cpuid2 *cpuid;
 	bool mtrr = false;
 
-	cpuid = calloc(1, sizeof(*cpuid) + MAX_CPUID_ENTRIES * sizeof(cpuid->entries[0]));
+	/* Six more than the device may fill: the topology can grow. */
+	cpuid = calloc(1, sizeof(*cpuid) + (MAX_CPUID_ENTRIES + 6) * sizeof(cpuid->entries[0]));
 	if (!cpuid)
 		die(STATUS_HOST, "out of memory");
 	cpuid->nent = MAX_CPUID_ENTRIES;
@@ -131,6 +186,7 @@ void cpu_identify(struct vcpu *vcpu)
 		if (cpuid->entries[i].function == 1)
 			mtrr = cpuid->entries[i].edx & CPUID_1_EDX_MTRR;
 	}
+	replace_topology(vcpu, cpuid);
 	if (ioctl(vcpu->fd, KVM_SET_CPUID2, cpuid))
 		refused(vcpu, "the guest's CPUID leaves");
 	free(cpuid);

@@ -157,7 +157,8 @@ void crash_report(struct vcpu *vcpu)
 	struct kvm_regs r;
 	struct kvm_sregs s;
 
-	fprintf(stderr, "minikvm: the guest crashed: %s\n", vcpu->vm->reason);
+	fprintf(stderr, "minikvm: the guest crashed on vCPU %u: %s\n", vcpu->id,
+		vcpu->vm->reason);
 	if (!ioctl(vcpu->fd, MINIKVM_GET_DEATH, &death) && death.why[0])
 		fprintf(stderr, "minikvm: %.*s\n", (int)sizeof(death.why), death.why);
 	if (ioctl(vcpu->fd, KVM_GET_REGS, &r) || ioctl(vcpu->fd, KVM_GET_SREGS, &s)) {

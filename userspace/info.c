@@ -200,6 +200,7 @@ static bool describe_device(const char *path)
 		{ KVM_CAP_IMMEDIATE_EXIT, "immediate exit", false },
 		{ KVM_CAP_MP_STATE, "multiprocessor state", false },
 		{ KVM_CAP_IRQ_ROUTING, "interrupt routing", false },
+		{ KVM_CAP_SIGNAL_MSI, "message-signalled interrupts", false },
 		{ KVM_CAP_IRQFD, "interrupts by eventfd", false },
 		{ KVM_CAP_IOEVENTFD, "I/O by eventfd", false },
 		{ KVM_CAP_TSC_DEADLINE_TIMER, "TSC deadline timer", false },

@@ -10,7 +10,8 @@
  *
  * Reading order: main.c (what a user may ask), vm.c (memory and the run loop),
  * cpu.c (how a processor looks when it starts), linux.c and flat.c (what is
- * loaded), platform.c and serial.c (what the guest finds at its ports).
+ * loaded), platform.c and serial.c (what the guest finds at its ports), pci.c and
+ * blk.c (its disk), irq.c (how devices interrupt).
  */
 #ifndef LAUNCHER_H
 #define LAUNCHER_H
@@ -57,7 +58,7 @@ enum {
 #define GPA_HOLE GIB(3)
 #define GPA_ABOVE_HOLE GIB(4)
 
-#define MAX_VCPUS 1
+#define MAX_VCPUS 255	/* their IDs fit the 8 bits of a local APIC's MADT entry */
 #define EXIT_KINDS 64
 
 struct vm;
@@ -121,14 +122,15 @@ _Noreturn void die(int status, const char *fmt, ...)
 
 /* vm.c */
 int device_open(const char *path);
-void vm_create(struct vm *vm, const char *device, uint64_t mem_size, bool irqchip);
+void vm_create(struct vm *vm, const char *device, uint64_t mem_size,
+	       unsigned int nr_vcpus, bool irqchip);
 void *vm_memory(const struct vm *vm, uint64_t gpa, uint64_t len);
 void vm_load(const struct vm *vm, const char *path, int fd, uint64_t offset,
 	     uint64_t gpa, uint64_t len);
 int vm_run(struct vm *vm);
+void vm_fail(struct vm *vm, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void vm_end(struct vm *vm, int status);
 void vm_wake(struct vm *vm);
-void vm_irq(struct vm *vm, unsigned int gsi, bool level);
 void vm_stats(const struct vm *vm);
 
 /* cpu.c */
@@ -171,6 +173,15 @@ enum {
 
 void acpi_build(struct vm *vm);
 
+/* irq.c */
+#define MSI_VECTORS 2
+
+void irq_create_line(struct vm *vm, unsigned int gsi);
+void irq_line(struct vm *vm, unsigned int gsi, bool level);
+void msi_create(struct vm *vm);
+void msi_route(struct vm *vm, unsigned int vector, uint64_t address, uint32_t data);
+void msi_send(unsigned int vector);
+
 /* platform.c: called with vm->io_lock held */
 uint32_t platform_in(struct vm *vm, uint16_t port, unsigned int size);
 void platform_out(struct vm *vm, uint16_t port, unsigned int size, uint32_t value);
@@ -180,15 +191,62 @@ enum { SERIAL_PORT = 0x3f8, SERIAL_PORTS = 8, SERIAL_IRQ = 4 };
 
 uint8_t serial_in(struct vm *vm, unsigned int reg);
 void serial_out(struct vm *vm, unsigned int reg, uint8_t value);
+void serial_create(struct vm *vm);
+void serial_transmitted(struct vm *vm);
 size_t serial_room(void);
 void serial_receive(struct vm *vm, const uint8_t *data, size_t len);
+
+/* pci.c: called with vm->io_lock held, but for pci_add() */
+enum {
+	PCI_CONFIG_ADDRESS = 0xcf8,	/* 4 bytes */
+	PCI_CONFIG_DATA = 0xcfc,	/* 4 bytes */
+	PCI_BAR_SIZE = 0x8000,
+	BAR_MSIX_TABLE = 0x4000,
+	BAR_MSIX_PBA = 0x5000,
+};
+#define PCI_WINDOW GPA_HOLE	/* memory for BARs */
+#define PCI_WINDOW_SIZE MIB(256)
+
+/**
+ * struct pci_device - a device on the bus
+ * @config: configuration space, little-endian
+ * @writable: bits of it that the guest may set and clear
+ * @msix: where in @config the MSI-X capability is
+ * @msix_table: the vectors, as the specification lays them out
+ * @msix_pending: bits of vectors that interrupted while they were masked
+ * @access: read or write of @len bytes of the BAR below BAR_MSIX_TABLE; what is
+ *	read is zero unless it says otherwise
+ * @moved: the BAR answers at @to, no longer at @from; 0 is nowhere
+ */
+struct pci_device {
+	uint8_t config[256], writable[256];
+	unsigned int msix;
+	uint8_t msix_table[MSI_VECTORS * 16];
+	uint64_t msix_pending;
+	void (*access)(struct vm *vm, uint32_t offset, void *data, unsigned int len, bool write);
+	void (*moved)(struct vm *vm, uint64_t from, uint64_t to);
+};
+
+uint32_t pci_in(uint16_t port, unsigned int size);
+void pci_out(struct vm *vm, uint16_t port, unsigned int size, uint32_t value);
+bool pci_mmio(struct vm *vm, uint64_t gpa, void *data, unsigned int len, bool write);
+void pci_add_capability(struct pci_device *dev, unsigned int at, const void *body, size_t len);
+void pci_add(struct vm *vm, struct pci_device *dev, unsigned int msix);
+void pci_interrupt(struct pci_device *dev, unsigned int vector);
+
+/* blk.c */
+void blk_create(struct vm *vm, const char *path, bool read_only);
+int blk_fd(void);
+void blk_work(struct vm *vm);
 
 /* term.c */
 void term_raw(void);
 void term_restore(void);
 int term_timer(void);
+bool term_room(void);
 void term_put(uint8_t byte);
-void term_flush(void);
+bool term_flush(void);
+void term_drain(int signals);
 bool term_filter(uint8_t *data, size_t *len);
 
 /* crash.c */

@@ -36,6 +36,11 @@ static const char run_help[] =
 "                   entered at its first byte; HLT powers off\n"
 "  --mode MODE      real, protected, paged32, pae or long; the last three map\n"
 "                   the first 4 GiB one to one\n"
+"  --cpus N         processors, 1 to 255 (default: 1). With more than one a flat\n"
+"                   binary has interrupt controllers too: it starts the others by\n"
+"                   INIT and SIPI, and HLT waits\n"
+"  --disk FILE[,ro] a disk for Linux (virtio-blk, /dev/vda): a file or block device,\n"
+"                   whole sectors of 512 bytes; with ,ro it is not written\n"
 "  --mem SIZE       guest memory, with suffix M or G (default: 512M)\n"
 "  --device PATH    device that serves the KVM ABI (default: " DEFAULT_DEVICE ")\n"
 "  --stats          at the end, print the exits by kind\n"
@@ -50,7 +55,7 @@ static const char run_help[] =
 "    2  the guest crashed: triple fault, failed entry or internal error\n"
 "    3  the user quit with Ctrl-A x\n"
 "   64  bad arguments, or not enough guest memory\n"
-"   66  a kernel, initrd or image file is missing or unusable\n"
+"   66  a kernel, initrd, image or disk file is missing or unusable\n"
 "   69  this host or device cannot run the guest\n"
 "  128+N  signal N ended the launcher\n";
 
@@ -91,6 +96,27 @@ static uint64_t parse_size(const char *text)
 	return n << shift;
 }
 
+static unsigned int parse_cpus(const char *text)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (text[0] < '0' || text[0] > '9' || *end || !n || n > MAX_VCPUS)
+		die(STATUS_USAGE, "--cpus %s is no number from 1 to %d", text, MAX_VCPUS);
+	return n;
+}
+
+/* FILE[,ro]: cuts the suffix off. Return: whether it was there. */
+static bool parse_disk(char *text)
+{
+	size_t len = strlen(text);
+
+	if (len < 3 || strcmp(text + len - 3, ",ro"))
+		return false;
+	text[len - 3] = '\0';
+	return true;
+}
+
 static enum cpu_mode parse_mode(const char *text)
 {
 	static const char *const names[] = {
@@ -116,6 +142,8 @@ static int run(int argc, char **argv)
 		{ "flat", required_argument, NULL, 'f' },
 		{ "mode", required_argument, NULL, 'o' },
 		{ "mem", required_argument, NULL, 'm' },
+		{ "cpus", required_argument, NULL, 'c' },
+		{ "disk", required_argument, NULL, 'D' },
 		{ "device", required_argument, NULL, 'd' },
 		{ "stats", no_argument, NULL, 's' },
 		{ "help", no_argument, NULL, 'h' },
@@ -124,7 +152,9 @@ static int run(int argc, char **argv)
 	const char *kernel = NULL, *initrd = NULL, *append = NULL, *flat = NULL;
 	const char *mode = NULL, *device = DEFAULT_DEVICE;
 	uint64_t mem_size = MIB(512);
-	bool stats = false;
+	unsigned int nr_vcpus = 1;
+	const char *disk = NULL;
+	bool stats = false, read_only = false;
 	static struct vm vm;
 	struct start start;
 	int option, status;
@@ -149,6 +179,15 @@ static int run(int argc, char **argv)
 		case 'm':
 			mem_size = parse_size(optarg);
 			break;
+		case 'c':
+			nr_vcpus = parse_cpus(optarg);
+			break;
+		case 'D':
+			if (disk)
+				die(STATUS_USAGE, "--disk can be given once");
+			read_only = parse_disk(optarg);
+			disk = optarg;
+			break;
 		case 'd':
 			device = optarg;
 			break;
@@ -168,16 +207,18 @@ static int run(int argc, char **argv)
 		die(STATUS_USAGE, "give either --kernel or --flat; see minikvm run --help");
 	if (!flat != !mode)
 		die(STATUS_USAGE, "--flat and --mode go together; see minikvm run --help");
-	if (flat && (initrd || append))
-		die(STATUS_USAGE, "--initrd and --append need --kernel");
+	if (flat && (initrd || append || disk))
+		die(STATUS_USAGE, "--initrd, --append and --disk need --kernel");
 
 	if (flat) {
 		enum cpu_mode cpu_mode = parse_mode(mode);
 
-		vm_create(&vm, device, mem_size, false);
+		vm_create(&vm, device, mem_size, nr_vcpus, nr_vcpus > 1);
 		flat_load(&vm, flat, cpu_mode, &start);
 	} else {
-		vm_create(&vm, device, mem_size, true);
+		vm_create(&vm, device, mem_size, nr_vcpus, true);
+		if (disk)
+			blk_create(&vm, disk, read_only);
 		linux_load(&vm, kernel, initrd, append ? append : DEFAULT_CMDLINE, &start);
 	}
 	cpu_start(&vm.vcpus[0], &start);

@@ -89,10 +89,19 @@ static uint32_t pm_timer(void)
 	       (uint64_t)t.tv_nsec * PM_TIMER_HZ / 1000000000;
 }
 
+/* RESET_PORT lies inside, but is a byte; the address register is four. */
+static bool is_pci(uint16_t port, unsigned int size)
+{
+	return (port == PCI_CONFIG_ADDRESS && size == 4) ||
+	       (port >= PCI_CONFIG_DATA && port < PCI_CONFIG_DATA + 4);
+}
+
 uint32_t platform_in(struct vm *vm, uint16_t port, unsigned int size)
 {
 	if (port >= SERIAL_PORT && port < SERIAL_PORT + SERIAL_PORTS && size == 1)
 		return serial_in(vm, port - SERIAL_PORT);
+	if (is_pci(port, size))
+		return pci_in(port, size);
 
 	switch (port) {
 	case I8042_COMMAND:
@@ -116,6 +125,10 @@ void platform_out(struct vm *vm, uint16_t port, unsigned int size, uint32_t valu
 {
 	if (port >= SERIAL_PORT && port < SERIAL_PORT + SERIAL_PORTS && size == 1) {
 		serial_out(vm, port - SERIAL_PORT, value);
+		return;
+	}
+	if (is_pci(port, size)) {
+		pci_out(vm, port, size, value);
 		return;
 	}
 

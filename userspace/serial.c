@@ -2,8 +2,8 @@
 /*
  * The console: a 16550A UART at COM1, whose line is the terminal (term.c).
  *
- * The wire is infinitely fast, so the transmitter is always empty; only its
- * interrupt has state. The receiver takes what the main thread brings, and
+ * The wire is as fast as the terminal: the transmitter is empty while term.c has
+ * room, and a guest that sends all the same loses the byte. The receiver takes what the main thread brings, and
  * takes it only while the guest listens, which is while receive interrupts
  * reach it (IER bit 0 and OUT2): bytes that were typed ahead wait instead of
  * drowning in the probing that every driver starts with.
@@ -20,6 +20,7 @@ static struct {
 	uint8_t ier, lcr, mcr, scr, dll, dlm;
 	bool fifo;
 	bool tx_pending;	/* "transmitter empty" not yet told */
+	bool tx_full;		/* the guest knows that there is no room */
 	uint8_t rx[FIFO_SIZE];
 	unsigned int rx_head, rx_count;
 	bool rx_starved;	/* the main thread waits for serial_room() */
@@ -43,7 +44,7 @@ static void update(struct vm *vm)
 
 	if (line != uart.line) {
 		uart.line = line;
-		vm_irq(vm, SERIAL_IRQ, line);
+		irq_line(vm, SERIAL_IRQ, line);
 	}
 	if (uart.rx_starved && serial_room()) {
 		uart.rx_starved = false;
@@ -67,6 +68,26 @@ static uint8_t rx_pop(void)
 		uart.rx_count--;
 	}
 	return byte;
+}
+
+/**
+ * serial_create() - wire the interrupt up; before the guest runs
+ */
+void serial_create(struct vm *vm)
+{
+	irq_create_line(vm, SERIAL_IRQ);
+}
+
+/**
+ * serial_transmitted() - the terminal took output, so there is room
+ */
+void serial_transmitted(struct vm *vm)
+{
+	if (!uart.tx_full || !term_room())
+		return;
+	uart.tx_full = false;
+	uart.tx_pending = true;
+	update(vm);
 }
 
 /**
@@ -102,6 +123,14 @@ static uint8_t modem_status(void)
 	       (uart.mcr & UART_MCR_OUT2 ? UART_MSR_DCD : 0);
 }
 
+static uint8_t line_status(void)
+{
+	bool room = term_room() || (uart.mcr & UART_MCR_LOOP);
+
+	uart.tx_full |= !room;
+	return (room ? UART_LSR_TEMT | UART_LSR_THRE : 0) | (uart.rx_count ? UART_LSR_DR : 0);
+}
+
 uint8_t serial_in(struct vm *vm, unsigned int reg)
 {
 	bool dlab = uart.lcr & UART_LCR_DLAB;
@@ -127,7 +156,7 @@ uint8_t serial_in(struct vm *vm, unsigned int reg)
 	case UART_MCR:
 		return uart.mcr;
 	case UART_LSR:
-		return UART_LSR_TEMT | UART_LSR_THRE | (uart.rx_count ? UART_LSR_DR : 0);
+		return line_status();
 	case UART_MSR:
 		return modem_status();
 	default:
@@ -155,7 +184,8 @@ void serial_out(struct vm *vm, unsigned int reg, uint8_t value)
 		 * A burst raises the line once, with its first byte: a driver
 		 * reads IIR, which lowers the line, before it sends the next.
 		 */
-		uart.tx_pending = true;
+		uart.tx_full |= !term_room();
+		uart.tx_pending = !uart.tx_full;
 		break;
 	case UART_IER:
 		if (dlab) {
@@ -163,7 +193,7 @@ void serial_out(struct vm *vm, unsigned int reg, uint8_t value)
 			return;
 		}
 		if (value & ~uart.ier & UART_IER_THRI)
-			uart.tx_pending = true;
+			uart.tx_pending = !uart.tx_full;
 		uart.ier = value & 0x0f;
 		break;
 	case UART_FCR:

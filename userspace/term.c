@@ -3,11 +3,12 @@
  * The user's terminal: raw while the guest runs, and whatever happens put
  * back afterwards; output in batches.
  *
- * A guest prints a byte per exit. Each would cost a write(), so bytes gather
- * until the buffer is full or a short timer, started by the first of them,
- * has the main thread flush.
+ * A guest prints a byte per exit. Each would cost a write(), and might wait for
+ * whoever reads, so a vCPU only puts bytes into a ring. A short timer, started by
+ * the first of them, has the main thread write them out.
  */
 #include <errno.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,14 +19,16 @@
 #include "launcher.h"
 
 #define FLUSH_DELAY_NS 2000000
+#define CHUNK 4096	/* a pipe that is ready takes as much without waiting */
+#define HEADROOM 64	/* bytes that a guest may send before it looks for room */
 #define ESCAPE 0x01	/* Ctrl-A */
 
 static struct termios saved;
 static bool is_tty, is_raw;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* guards buffer, used */
-static uint8_t buffer[4096];
-static size_t used;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;	/* guards ring, first, used */
+static uint8_t ring[256 * 1024];
+static size_t first, used;
 static int timer = -1;
 
 void term_restore(void)
@@ -66,35 +69,81 @@ int term_timer(void)
 	return timer;
 }
 
-/* A reader that went away must not stop the guest: its output is dropped. */
-static void flush_locked(void)
+/*
+ * Writes one piece, if standard output takes it now. The lock is not held while
+ * it is written: only this thread, the main one, takes bytes out. A reader that
+ * went away must not stop the guest: its output is dropped.
+ * Return: whether anything is left.
+ */
+static bool write_piece(void)
 {
-	size_t done = 0;
+	struct pollfd out = { .fd = STDOUT_FILENO, .events = POLLOUT };
+	size_t len;
+	ssize_t n;
 
-	while (done < used) {
-		ssize_t n = write(STDOUT_FILENO, buffer + done, used - done);
+	pthread_mutex_lock(&lock);
+	len = used < CHUNK ? used : CHUNK;
+	if (len > sizeof(ring) - first)
+		len = sizeof(ring) - first;
+	pthread_mutex_unlock(&lock);
+	if (!len || poll(&out, 1, 0) <= 0)
+		return len;
 
-		if (n < 0 && errno != EINTR)
-			break;
-		if (n > 0)
-			done += n;
-	}
-	used = 0;
+	n = write(STDOUT_FILENO, ring + first, len);
+	if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		return true;
+	pthread_mutex_lock(&lock);
+	first = (first + (n < 0 ? len : (size_t)n)) % sizeof(ring);
+	used -= n < 0 ? len : (size_t)n;
+	len = used;
+	pthread_mutex_unlock(&lock);
+	return len;
 }
 
-void term_flush(void)
+/**
+ * term_flush() - write out what is due, without waiting. Main thread.
+ *
+ * Return: true if there is more; standard output then says when (POLLOUT).
+ */
+bool term_flush(void)
 {
 	uint64_t expirations;
 
 	if (timer >= 0 && read(timer, &expirations, sizeof(expirations)) < 0 && errno != EAGAIN)
 		die(STATUS_HOST, "cannot read a timer: %s", strerror(errno));
-	pthread_mutex_lock(&lock);
-	flush_locked();
-	pthread_mutex_unlock(&lock);
+	return write_piece();
 }
 
 /**
- * term_put() - print one byte of the guest's, soon. Any thread.
+ * term_drain() - write out all there is, and wait until it is read
+ * @signals: a descriptor that, once readable, ends the waiting
+ */
+void term_drain(int signals)
+{
+	struct pollfd fds[] = {
+		{ .fd = STDOUT_FILENO, .events = POLLOUT },
+		{ .fd = signals, .events = POLLIN },
+	};
+
+	while (write_piece() && !fds[1].revents)
+		poll(fds, ARRAY_SIZE(fds), -1);
+}
+
+/**
+ * term_room() - whether a guest should send now. Any thread.
+ */
+bool term_room(void)
+{
+	bool room;
+
+	pthread_mutex_lock(&lock);
+	room = used < sizeof(ring) - HEADROOM;
+	pthread_mutex_unlock(&lock);
+	return room;
+}
+
+/**
+ * term_put() - print one byte of the guest's, soon. Any thread; it never waits.
  */
 void term_put(uint8_t byte)
 {
@@ -103,9 +152,8 @@ void term_put(uint8_t byte)
 	pthread_mutex_lock(&lock);
 	if (!used)
 		timerfd_settime(timer, 0, &soon, NULL);
-	buffer[used++] = byte;
-	if (used == sizeof(buffer))
-		flush_locked();
+	if (used < sizeof(ring))
+		ring[(first + used++) % sizeof(ring)] = byte;
 	pthread_mutex_unlock(&lock);
 }
 

@@ -2,9 +2,9 @@
 /*
  * The machine: the device, guest memory, and the loop that runs a guest.
  *
- * Each vCPU has a thread that does nothing but KVM_RUN and the devices that
- * the guest touches. The main thread waits for keys, signals, due output and
- * the guest's end.
+ * Each vCPU has a thread that does nothing but KVM_RUN and the registers of
+ * devices. What a device does then, and all waiting, is the main thread's: for
+ * keys, signals, a terminal that takes output, doorbells and the guest's end.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -121,6 +121,20 @@ static void create_irqchip(struct vm *vm)
 		die(STATUS_HOST, "%s cannot create a PIT: %s", vm->device, strerror(errno));
 }
 
+/* KVM_CAP_MAX_VCPUS, and what the KVM API document says of its absence. */
+static void check_vcpus(const struct vm *vm)
+{
+	int max = ioctl(vm->dev, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPUS);
+
+	if (max <= 0)
+		max = ioctl(vm->dev, KVM_CHECK_EXTENSION, KVM_CAP_NR_VCPUS);
+	if (max <= 0)
+		max = 4;
+	if (vm->nr_vcpus > (unsigned int)max)
+		die(STATUS_USAGE, "--cpus %u is more than the %d that %s can run",
+		    vm->nr_vcpus, max, vm->device);
+}
+
 static void create_vcpu(struct vm *vm, unsigned int id)
 {
 	struct vcpu *vcpu = &vm->vcpus[id];
@@ -140,27 +154,31 @@ static void create_vcpu(struct vm *vm, unsigned int id)
 }
 
 /**
- * vm_create() - a machine with empty memory and one processor in reset state
+ * vm_create() - a machine with empty memory and processors in reset state
  * @vm: to be filled
  * @device: path of the device
  * @mem_size: bytes of guest memory, whole pages
+ * @nr_vcpus: processors, 1 to MAX_VCPUS; more than one need @irqchip, where all
+ *	but the first wait for INIT and SIPI
  * @irqchip: with the kernel's interrupt controllers and PIT
  *
  * Dies with a sentence when the host cannot do it.
  */
-void vm_create(struct vm *vm, const char *device, uint64_t mem_size, bool irqchip)
+void vm_create(struct vm *vm, const char *device, uint64_t mem_size,
+	       unsigned int nr_vcpus, bool irqchip)
 {
 	*vm = (struct vm) {
 		.device = device,
 		.dev = device_open(device),
 		.irqchip = irqchip,
-		.nr_vcpus = 1,
+		.nr_vcpus = nr_vcpus,
 		.io_lock = PTHREAD_MUTEX_INITIALIZER,
 		.wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK),
 	};
 	if (vm->wake < 0)
 		die(STATUS_HOST, "cannot create an eventfd: %s", strerror(errno));
 	require_capabilities(vm);
+	check_vcpus(vm);
 
 	vm->fd = ioctl(vm->dev, KVM_CREATE_VM, 0);
 	if (vm->fd < 0 && errno == EBUSY)
@@ -174,6 +192,7 @@ void vm_create(struct vm *vm, const char *device, uint64_t mem_size, bool irqchi
 		die(STATUS_HOST, "%s refuses a TSS address: %s", device, strerror(errno));
 	if (irqchip)
 		create_irqchip(vm);
+	serial_create(vm);
 	create_memory(vm, mem_size);
 	for (unsigned int id = 0; id < vm->nr_vcpus; id++)
 		create_vcpu(vm, id);
@@ -252,34 +271,37 @@ void vm_end(struct vm *vm, int status)
 	vm_wake(vm);
 }
 
-static void __attribute__((format(printf, 2, 3)))
-vcpu_crash(struct vcpu *vcpu, const char *fmt, ...)
+/* Claims the guest's end for a crash, unless it is over already. */
+static void claim_crash(struct vm *vm, struct vcpu *culprit, const char *fmt, va_list args)
 {
-	struct vm *vm = vcpu->vm;
-	va_list args;
-
 	if (atomic_exchange(&vm->ended, true))
 		return;
-	va_start(args, fmt);
 	vsnprintf(vm->reason, sizeof(vm->reason), fmt, args);
-	va_end(args);
-	vm->culprit = vcpu;
+	vm->culprit = culprit;
 	vm->status = STATUS_CRASH;
 	vm_wake(vm);
 }
 
-/**
- * vm_irq() - set the level of an interrupt line
- *
- * A machine without interrupt controllers has no lines: then it does nothing.
- */
-void vm_irq(struct vm *vm, unsigned int gsi, bool level)
+static void __attribute__((format(printf, 2, 3)))
+vcpu_crash(struct vcpu *vcpu, const char *fmt, ...)
 {
-	struct kvm_irq_level line = { .irq = gsi, .level = level };
+	va_list args;
 
-	if (vm->irqchip && ioctl(vm->fd, KVM_IRQ_LINE, &line))
-		vcpu_crash(&vm->vcpus[0], "the device refuses interrupt %u: %s",
-			   gsi, strerror(errno));
+	va_start(args, fmt);
+	claim_crash(vcpu->vm, vcpu, fmt, args);
+	va_end(args);
+}
+
+/**
+ * vm_fail() - the guest is over because the machine, not a vCPU, cannot go on
+ */
+void vm_fail(struct vm *vm, const char *fmt, ...)
+{
+	va_list args;
+
+	va_start(args, fmt);
+	claim_crash(vm, NULL, fmt, args);
+	va_end(args);
 }
 
 static void do_io(struct vcpu *vcpu)
@@ -303,6 +325,21 @@ static void do_io(struct vcpu *vcpu)
 	pthread_mutex_unlock(&vm->io_lock);
 }
 
+static void do_mmio(struct vcpu *vcpu)
+{
+	struct vm *vm = vcpu->vm;
+	struct kvm_run *run = vcpu->run;
+	bool answered;
+
+	pthread_mutex_lock(&vm->io_lock);
+	answered = pci_mmio(vm, run->mmio.phys_addr, run->mmio.data, run->mmio.len,
+			    run->mmio.is_write);
+	pthread_mutex_unlock(&vm->io_lock);
+	/* Where nothing is: an empty bus. */
+	if (!answered && !run->mmio.is_write)
+		memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
+}
+
 static void handle_exit(struct vcpu *vcpu)
 {
 	struct kvm_run *run = vcpu->run;
@@ -316,9 +353,7 @@ static void handle_exit(struct vcpu *vcpu)
 		do_io(vcpu);
 		break;
 	case KVM_EXIT_MMIO:
-		/* Nothing is out there: an empty bus. */
-		if (!run->mmio.is_write)
-			memset(run->mmio.data, 0xff, sizeof(run->mmio.data));
+		do_mmio(vcpu);
 		break;
 	case KVM_EXIT_HLT:
 		/* Only without interrupt controllers: nothing can end the halt. */
@@ -425,9 +460,21 @@ static void give_input(struct vm *vm, struct input *input)
 	memmove(input->bytes, input->bytes + n, input->len);
 }
 
+static bool write_output(struct vm *vm)
+{
+	bool more = term_flush();
+
+	pthread_mutex_lock(&vm->io_lock);
+	serial_transmitted(vm);
+	pthread_mutex_unlock(&vm->io_lock);
+	return more;
+}
+
 static void main_loop(struct vm *vm, int signals, int timer)
 {
 	static struct input input;
+
+	bool more = false;
 
 	while (!vm->ended) {
 		bool hear = !input.ended && input.len < sizeof(input.bytes);
@@ -435,6 +482,8 @@ static void main_loop(struct vm *vm, int signals, int timer)
 			{ .fd = vm->wake, .events = POLLIN },
 			{ .fd = signals, .events = POLLIN },
 			{ .fd = timer, .events = POLLIN },
+			{ .fd = blk_fd(), .events = POLLIN },
+			{ .fd = more ? STDOUT_FILENO : -1, .events = POLLOUT },
 			{ .fd = hear ? STDIN_FILENO : -1, .events = POLLIN },
 		};
 		struct signalfd_siginfo signal;
@@ -446,12 +495,37 @@ static void main_loop(struct vm *vm, int signals, int timer)
 			continue;
 		if (fds[1].revents && read(signals, &signal, sizeof(signal)) == sizeof(signal))
 			vm_end(vm, STATUS_SIGNAL + signal.ssi_signo);
-		if (fds[2].revents)
-			term_flush();
+		if (fds[2].revents || fds[4].revents)
+			more = write_output(vm);
 		if (fds[3].revents)
+			blk_work(vm);
+		if (fds[5].revents)
 			take_input(vm, &input);
 		give_input(vm, &input);
 	}
+}
+
+static void start_vcpus(struct vm *vm)
+{
+	for (unsigned int id = 0; id < vm->nr_vcpus; id++) {
+		struct vcpu *vcpu = &vm->vcpus[id];
+		int error = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
+
+		if (error)
+			die(STATUS_HOST, "cannot start a thread: %s", strerror(error));
+	}
+}
+
+/* First all are told, then all are waited for: so many seconds are not added up. */
+static void stop_vcpus(struct vm *vm)
+{
+	for (unsigned int id = 0; id < vm->nr_vcpus; id++) {
+		/* Covers both a thread inside KVM_RUN and one on its way there. */
+		vm->vcpus[id].run->immediate_exit = 1;
+		pthread_kill(vm->vcpus[id].thread, KICK);
+	}
+	for (unsigned int id = 0; id < vm->nr_vcpus; id++)
+		pthread_join(vm->vcpus[id].thread, NULL);
 }
 
 /**
@@ -466,28 +540,16 @@ int vm_run(struct vm *vm)
 	int timer = term_timer();
 
 	term_raw();
-	for (unsigned int id = 0; id < vm->nr_vcpus; id++) {
-		struct vcpu *vcpu = &vm->vcpus[id];
-		int error = pthread_create(&vcpu->thread, NULL, vcpu_thread, vcpu);
-
-		if (error)
-			die(STATUS_HOST, "cannot start a thread: %s", strerror(error));
-	}
+	start_vcpus(vm);
 	main_loop(vm, signals, timer);
-
-	for (unsigned int id = 0; id < vm->nr_vcpus; id++) {
-		struct vcpu *vcpu = &vm->vcpus[id];
-
-		/* Covers both a thread inside KVM_RUN and one on its way there. */
-		vcpu->run->immediate_exit = 1;
-		pthread_kill(vcpu->thread, KICK);
-		pthread_join(vcpu->thread, NULL);
-	}
-	term_flush();
+	stop_vcpus(vm);
+	term_drain(signals);
 	term_restore();
 
 	if (vm->culprit)
 		crash_report(vm->culprit);
+	else if (vm->status == STATUS_CRASH)
+		fprintf(stderr, "minikvm: the guest crashed: %s\n", vm->reason);
 	else if (vm->status == STATUS_RESET)
 		fprintf(stderr, "minikvm: the guest asked for a reset\n");
 	return vm->status;

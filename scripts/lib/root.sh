@@ -30,6 +30,9 @@ fill_base()
 	local kernel=$1 guest_kernel=$2 out=$3
 
 	skeleton "$out/l2" "$TOP/scripts/l2/init"
+	install -m 755 "$TOP/scripts/l2/smp" "$TOP/scripts/l1/load" "$out/l2/bin/"
+	mkdir "$out/l2/stock"
+	cp -r "$kernel/guest-modules/." "$out/l2/stock/"
 	mkdir -p "$out/guest/guest"
 	pack "$out/l2" >"$out/guest/guest/initrd"
 	# The self-tests of cryptography and two tables take half of a boot in Bochs.

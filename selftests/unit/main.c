@@ -59,6 +59,7 @@ int main(void)
 	native_tests();
 	sregs_tests();
 	board_tests();
+	disk_tests();
 	printf("1..%u\n", run);
 	return failed || !run;
 }

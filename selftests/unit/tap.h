@@ -18,5 +18,6 @@ void exec_tests(void);
 void native_tests(void);
 void sregs_tests(void);
 void board_tests(void);
+void disk_tests(void);
 
 #endif
