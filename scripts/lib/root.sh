@@ -32,7 +32,7 @@ fill_base()
 	skeleton "$out/l2" "$TOP/scripts/l2/init"
 	install -m 755 "$TOP/scripts/l2/smp" "$TOP/scripts/l1/load" "$out/l2/bin/"
 	mkdir "$out/l2/stock"
-	cp -r "$kernel/guest-modules/." "$out/l2/stock/"
+	cp -r "$guest_kernel/guest-modules/." "$out/l2/stock/"
 	mkdir -p "$out/guest/guest"
 	pack "$out/l2" >"$out/guest/guest/initrd"
 	# The self-tests of cryptography and two tables take half of a boot in Bochs.
