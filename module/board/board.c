@@ -6,36 +6,18 @@
  * Read next: board/lapic.c, where interrupts arrive; pic.c, ioapic.c and pit.c,
  * where they come from.
  */
-#include <linux/nospec.h>
 #include <linux/slab.h>
 
 #include "board/board.h"
 #include "board/chips.h"
 
-#define NR_PIC_LINES	16
-
-int mk_gsi_set(struct mk_irqchip *chip, u32 gsi, bool level)
-{
-	int status = -1;
-
-	if (gsi >= MK_NR_GSI)
-		return -1;
-	gsi = array_index_nospec(gsi, MK_NR_GSI);
-	if (gsi < NR_PIC_LINES)
-		status = mk_status_add(status, mk_pic_set_line(chip, gsi, level));
-	return mk_status_add(status, mk_ioapic_set_line(chip, gsi, level));
-}
-
 int mk_irq_line(struct mk_vm *vm, u32 gsi, u32 level, s32 *status)
 {
 	struct mk_irqchip *chip = mk_irqchip_of(vm);
-	unsigned long flags;
 
 	if (!chip)
 		return -ENXIO;
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	*status = mk_gsi_set(chip, gsi, level);
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	*status = mk_irq_set(chip, MK_SRC_USER, gsi, level);
 	return 0;
 }
 
@@ -66,18 +48,6 @@ static bool mmio(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, boo
 	       mk_ioapic_mmio(v->vm->irqchip, gpa, len, data, write);
 }
 
-static void pic_pio(struct mk_irqchip *chip, u16 port, u8 *val, bool write)
-{
-	unsigned long flags;
-
-	raw_spin_lock_irqsave(&chip->lock, flags);
-	if (write)
-		mk_pic_write(chip, port, *val);
-	else
-		*val = mk_pic_read(chip, port);
-	raw_spin_unlock_irqrestore(&chip->lock, flags);
-}
-
 /* All these ports have eight bits; a wider access finds nothing behind its first byte. */
 static bool pio(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write)
 {
@@ -88,7 +58,7 @@ static bool pio(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool
 	case 0x20 ... 0x21:
 	case 0xa0 ... 0xa1:
 	case 0x4d0 ... 0x4d1:
-		pic_pio(chip, port, &val, write);
+		mk_pic_pio(chip, port, &val, write);
 		break;
 	case 0x40 ... 0x43:
 	case 0x61:
@@ -110,6 +80,7 @@ static void vm_free(struct mk_vm *vm)
 	struct mk_irqchip *chip = vm->irqchip;
 
 	mk_pit_free(chip->pit);
+	mk_routes_free(chip);
 	kfree(chip);
 }
 
@@ -129,6 +100,26 @@ static const struct mk_board_ops board_ops = {
 	.vm_free = vm_free,
 };
 
+static struct mk_irqchip *make_chip(struct mk_vm *vm)
+{
+	struct mk_irqchip *chip = kzalloc(sizeof(*chip), GFP_KERNEL_ACCOUNT);
+
+	if (!chip)
+		return NULL;
+	chip->vm = vm;
+	raw_spin_lock_init(&chip->lock);
+	raw_spin_lock_init(&chip->map_lock);
+	spin_lock_init(&chip->irqfd_lock);
+	INIT_LIST_HEAD(&chip->irqfds);
+	if (mk_routes_default(chip)) {
+		kfree(chip);
+		return NULL;
+	}
+	mk_pic_init(chip);
+	mk_ioapic_init(chip);
+	return chip;
+}
+
 int mk_irqchip_create(struct mk_vm *vm)
 {
 	struct mk_irqchip *chip;
@@ -140,13 +131,8 @@ int mk_irqchip_create(struct mk_vm *vm)
 	} else if (vm->nr_vcpus) {
 		err = -EINVAL;
 	} else {
-		chip = kzalloc(sizeof(*chip), GFP_KERNEL_ACCOUNT);
+		chip = make_chip(vm);
 		if (chip) {
-			chip->vm = vm;
-			raw_spin_lock_init(&chip->lock);
-			raw_spin_lock_init(&chip->map_lock);
-			mk_pic_init(chip);
-			mk_ioapic_init(chip);
 			vm->irqchip = chip;
 			smp_store_release(&vm->board, &board_ops);
 		} else {
@@ -155,6 +141,30 @@ int mk_irqchip_create(struct mk_vm *vm)
 	}
 	mutex_unlock(&vm->lock);
 	return err;
+}
+
+int mk_set_routing(struct mk_vm *vm, const struct kvm_irq_routing_entry *entries, u32 nr)
+{
+	struct mk_irqchip *chip = mk_irqchip_of(vm);
+	int err;
+
+	if (!chip)
+		return -EINVAL;
+	mutex_lock(&vm->lock);
+	err = mk_routes_set(chip, entries, nr);
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+int mk_signal_msi(struct mk_vm *vm, const struct kvm_msi *args)
+{
+	const struct kvm_irq_routing_msi msi = {
+		.address_lo = args->address_lo, .address_hi = args->address_hi, .data = args->data,
+	};
+
+	if (!mk_irqchip_of(vm) || args->flags & ~KVM_MSI_VALID_DEVID)
+		return -EINVAL;
+	return mk_msi_send(vm, &msi);
 }
 
 int mk_irqchip_get(struct mk_vm *vm, struct kvm_irqchip *state)

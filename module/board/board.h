@@ -39,6 +39,35 @@ int mk_irqchip_set(struct mk_vm *vm, const struct kvm_irqchip *chip);
 int mk_irq_line(struct mk_vm *vm, u32 gsi, u32 level, s32 *status);
 
 /**
+ * mk_set_routing - KVM_SET_GSI_ROUTING: what GSIs are wired to from now on
+ * @nr: entries, at most MK_NR_GSI; 0: nothing is wired to anything
+ * Return: 0; -EINVAL: no irqchip, or an entry that cannot be; -ENOMEM.
+ * Context: may sleep; takes vm->lock.
+ */
+int mk_set_routing(struct mk_vm *vm, const struct kvm_irq_routing_entry *entries, u32 nr);
+
+/**
+ * mk_signal_msi - KVM_SIGNAL_MSI
+ * Return: how many local APICs took it; 0: it was waiting there already; -1 (EPERM to
+ *         userspace): nobody is there; -EINVAL: no irqchip, or flags.
+ * Context: any.
+ */
+int mk_signal_msi(struct mk_vm *vm, const struct kvm_msi *msi);
+
+/**
+ * mk_irqfd - KVM_IRQFD
+ * Return: 0; -EINVAL: no irqchip, flags, or no eventfd; -EBADF; -EBUSY: it is one
+ *         already; -ENOMEM.
+ * Context: may sleep.
+ */
+int mk_irqfd(struct mk_vm *vm, const struct kvm_irqfd *args);
+/* The VM's descriptor is closed: all of them end. May sleep. */
+void mk_irqfd_release(struct mk_vm *vm);
+/* With the module. */
+int mk_irqfd_init(void);
+void mk_irqfd_exit(void);
+
+/**
  * mk_pit_create - KVM_CREATE_PIT2; KVM_CREATE_PIT is KVM_PIT_SPEAKER_DUMMY alone
  * Return: 0; -EEXIST; -ENOENT: no irqchip to be wired to; -EINVAL: flags; -ENOMEM.
  * Context: may sleep; takes vm->lock.

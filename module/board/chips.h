@@ -26,8 +26,14 @@
 /* A periodic timer of the guest interrupts the host no more often than this. */
 #define MK_MIN_PERIOD_NS	(200 * NSEC_PER_USEC)
 
+#define MK_PIT_GSI	0
+
 struct mk_lapic;
 struct mk_pit;
+struct mk_routes;
+
+/* Who drives a line: its level is the OR of theirs. */
+enum { MK_SRC_USER, MK_SRC_RESAMPLE, MK_SRC_PIT };
 
 struct mk_irqchip {
 	struct mk_vm *vm;		/* (c) */
@@ -37,7 +43,14 @@ struct mk_irqchip {
 	struct kvm_ioapic_state ioapic;	/* [B] irr holds the level of each line */
 	u32 delivered;			/* [B] edges in ioapic.irr that have been sent */
 	u32 eoi_pins[MK_NR_VECTORS];	/* [B], read without: pins that wait for a vector's EOI */
+	u32 watched;			/* [B] mk_watched_pins(), as eoi_pins has it */
 	struct mk_pit *pit;		/* set once under vm->lock, with release semantics */
+	struct mk_routes __rcu *routes;	/* replaced under [B] */
+	u8 users[3][KVM_IOAPIC_NUM_PINS]; /* [B] bits of MK_SRC_*, by chip_id and pin */
+	u16 pic_done;			/* [B] PIC lines whose service has ended: for mk_acked() */
+	unsigned int nr_resamplers;	/* [B] */
+	spinlock_t irqfd_lock;		/* [Q] interrupts off; nothing is taken under it */
+	struct list_head irqfds;	/* [Q], read under RCU */
 
 	/* Who has which logical ID; read without the lock: see board/dest.c. */
 	raw_spinlock_t map_lock;
@@ -65,14 +78,31 @@ static inline int mk_status_add(int sum, int status)
 	return status < 0 ? sum : status + max(sum, 0);
 }
 
-/* board.c: one line to all that is wired to it; [B] held; returns a status */
-int mk_gsi_set(struct mk_irqchip *chip, u32 gsi, bool level);
+/* routing.c */
+/* One source's level of all that a GSI is wired to; [B] held; a status */
+int mk_gsi_set(struct mk_irqchip *chip, unsigned int source, u32 gsi, bool level);
+/* The same, and an edge, for callers of any context without [B] */
+int mk_irq_set(struct mk_irqchip *chip, unsigned int source, u32 gsi, bool level);
+int mk_irq_pulse(struct mk_irqchip *chip, unsigned int source, u32 gsi);
+/* Send a message; a status. Any context. */
+int mk_msi_send(struct mk_vm *vm, const struct kvm_irq_routing_msi *msi);
+/* The guest is done with what came through @pins of chip @which; without [B] */
+void mk_acked(struct mk_irqchip *chip, unsigned int which, unsigned long pins);
+/* Pins of the I/O APIC whose acknowledgement somebody waits for even if they are edges; [B] */
+u32 mk_watched_pins(struct mk_irqchip *chip);
+/* Replace the table; 0, -EINVAL, -ENOMEM. vm->lock held. */
+int mk_routes_set(struct mk_irqchip *chip, const struct kvm_irq_routing_entry *entries, u32 nr);
+int mk_routes_default(struct mk_irqchip *chip);
+void mk_routes_free(struct mk_irqchip *chip);
 
-/* pic.c: [B] held, except mk_pic_ack() */
+/* irqfd.c */
+/* Lower what resamplers hold up on @gsi and tell them; without [B] */
+void mk_irqfd_acked(struct mk_vm *vm, u32 gsi);
+
+/* pic.c: [B] held, except mk_pic_ack() and mk_pic_pio() */
 void mk_pic_init(struct mk_irqchip *chip);
 int mk_pic_set_line(struct mk_irqchip *chip, unsigned int irq, bool level);
-u8 mk_pic_read(struct mk_irqchip *chip, u16 port);
-void mk_pic_write(struct mk_irqchip *chip, u16 port, u8 val);
+void mk_pic_pio(struct mk_irqchip *chip, u16 port, u8 *val, bool write);
 void mk_pic_restore(struct mk_irqchip *chip, int which, const struct kvm_pic_state *state);
 /* A CPU's INTA: the vector, or -1 if there is none any more. */
 int mk_pic_ack(struct mk_irqchip *chip);
@@ -83,6 +113,8 @@ int mk_ioapic_set_line(struct mk_irqchip *chip, unsigned int pin, bool level);
 void mk_ioapic_save(struct mk_irqchip *chip, struct kvm_ioapic_state *state);
 void mk_ioapic_restore(struct mk_irqchip *chip, const struct kvm_ioapic_state *state);
 bool mk_ioapic_mmio(struct mk_irqchip *chip, gpa_t gpa, unsigned int len, void *data, bool write);
+/* What is wired to the pins, or watches them, has changed; [B] held. */
+void mk_ioapic_recount(struct mk_irqchip *chip);
 /* A vCPU wrote the EOI of a vector that chip->eoi_pins knows. */
 void mk_ioapic_eoi(struct mk_irqchip *chip, u8 vector);
 

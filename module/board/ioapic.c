@@ -8,7 +8,7 @@
  * nothing more until the EOI for the vector comes back. Which pins a vector's
  * EOI concerns is kept in chip->eoi_pins, so an EOI need not search for them.
  *
- * Knows: local APICs, and that the PIT sits on pin 0. Read next: lapic.c.
+ * Knows: local APICs. Read next: lapic.c.
  */
 #include <linux/bitops.h>
 #include <linux/nospec.h>
@@ -22,8 +22,6 @@
 /* Offsets in its page, and what the select register chooses. */
 enum { IOREGSEL = 0x00, IOWIN = 0x10 };
 enum { REG_ID, REG_VERSION, REG_ARBITRATION, REG_ENTRIES = 0x10 };
-
-#define PIT_PIN	0
 
 /* The bits of an entry that the guest cannot write. */
 #define ENTRY_RO	(BIT_ULL(12) | BIT_ULL(14))
@@ -72,23 +70,33 @@ int mk_ioapic_set_line(struct mk_irqchip *chip, unsigned int pin, bool level)
 
 void mk_ioapic_eoi(struct mk_irqchip *chip, u8 vector)
 {
-	unsigned long flags, pins;
+	unsigned long flags, pins = READ_ONCE(chip->eoi_pins[vector]);
 	unsigned int pin;
 
+	/* Before the pins are looked at: this may lower some. */
+	mk_acked(chip, KVM_IRQCHIP_IOAPIC, pins);
+
 	raw_spin_lock_irqsave(&chip->lock, flags);
-	pins = chip->eoi_pins[vector];
 	for_each_set_bit(pin, &pins, KVM_IOAPIC_NUM_PINS) {
 		typeof(*chip->ioapic.redirtbl) *e = &chip->ioapic.redirtbl[pin];
 
-		if (pin == PIT_PIN)
-			mk_pit_taken(chip->pit);
-		if (!e->fields.trig_mode)
+		if (!e->fields.trig_mode || e->fields.vector != vector)
 			continue;
 		e->fields.remote_irr = 0;
 		if (chip->ioapic.irr & BIT(pin))
 			service(chip, pin);
 	}
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
+}
+
+/* Enter @pin under the vector whose EOI concerns it. */
+static void watch_eoi(struct mk_irqchip *chip, unsigned int pin)
+{
+	typeof(*chip->ioapic.redirtbl) *e = &chip->ioapic.redirtbl[pin];
+
+	if (e->fields.trig_mode || (chip->watched & BIT(pin)))
+		WRITE_ONCE(chip->eoi_pins[e->fields.vector],
+			   chip->eoi_pins[e->fields.vector] | BIT(pin));
 }
 
 /* Replace an entry and keep chip->eoi_pins true. */
@@ -105,9 +113,18 @@ static void set_entry(struct mk_irqchip *chip, unsigned int pin, u64 bits)
 	 */
 	if (!e->fields.trig_mode)
 		e->fields.remote_irr = 0;
-	if (e->fields.trig_mode || pin == PIT_PIN)
-		WRITE_ONCE(chip->eoi_pins[e->fields.vector],
-			   chip->eoi_pins[e->fields.vector] | BIT(pin));
+	watch_eoi(chip, pin);
+}
+
+void mk_ioapic_recount(struct mk_irqchip *chip)
+{
+	unsigned int pin;
+
+	chip->watched = mk_watched_pins(chip);
+	for (pin = 0; pin < MK_NR_VECTORS; pin++)
+		WRITE_ONCE(chip->eoi_pins[pin], 0);
+	for (pin = 0; pin < KVM_IOAPIC_NUM_PINS; pin++)
+		watch_eoi(chip, pin);
 }
 
 static u32 read_register(const struct kvm_ioapic_state *s)
@@ -216,5 +233,5 @@ void mk_ioapic_init(struct mk_irqchip *chip)
 	chip->ioapic.base_address = IOAPIC_BASE;
 	for (pin = 0; pin < KVM_IOAPIC_NUM_PINS; pin++)
 		chip->ioapic.redirtbl[pin].fields.mask = 1;
-	chip->eoi_pins[0] = BIT(PIT_PIN);
+	mk_ioapic_recount(chip);
 }

@@ -68,36 +68,65 @@ static void update(struct mk_irqchip *chip)
 		mk_lapic_lint0(chip->vm);
 }
 
+/* Line @irq of chip @s is no longer in service. */
+static void done(struct mk_irqchip *chip, const struct kvm_pic_state *s, int irq)
+{
+	chip->pic_done |= BIT(irq + (s == &chip->pic[1] ? 8 : 0));
+}
+
 /* The chip's half of an INTA cycle. */
-static void accept(struct kvm_pic_state *s, int irq)
+static void accept(struct mk_irqchip *chip, struct kvm_pic_state *s, int irq)
 {
 	if (!(s->elcr & BIT(irq)))
 		s->irr &= ~BIT(irq);
-	if (!s->auto_eoi)
+	if (!s->auto_eoi) {
 		s->isr |= BIT(irq);
-	else if (s->rotate_on_auto_eoi)
+		return;
+	}
+	if (s->rotate_on_auto_eoi)
 		s->priority_add = (irq + 1) & 7;
+	done(chip, s, irq);
+}
+
+static u16 take_done(struct mk_irqchip *chip)
+{
+	u16 lines = chip->pic_done;
+
+	chip->pic_done = 0;
+	return lines;
+}
+
+/* Tell who waits for it which lines are done; without [B]. */
+static void tell_done(struct mk_irqchip *chip, u16 lines)
+{
+	if (lines & 0xff)
+		mk_acked(chip, KVM_IRQCHIP_PIC_MASTER, lines & 0xff);
+	if (lines >> 8)
+		mk_acked(chip, KVM_IRQCHIP_PIC_SLAVE, lines >> 8);
 }
 
 int mk_pic_ack(struct mk_irqchip *chip)
 {
 	unsigned long flags;
 	int irq, vector;
+	u16 lines;
 
 	raw_spin_lock_irqsave(&chip->lock, flags);
 	vector = chip->pic_vector;
 	if (vector >= 0) {
 		irq = wanted(chip, 0);
 		if (irq == CASCADE)
-			accept(&chip->pic[1], wanted(chip, 1));
-		accept(&chip->pic[0], irq);
+			accept(chip, &chip->pic[1], wanted(chip, 1));
+		accept(chip, &chip->pic[0], irq);
 		/* The output falls with INTA; another request raises it anew. */
 		chip->pic_vector = -1;
 		update(chip);
 		if (irq == 0)
 			mk_pit_taken(chip->pit);
 	}
+	lines = take_done(chip);
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	tell_done(chip, lines);
 	return vector;
 }
 
@@ -141,7 +170,7 @@ static void init(struct kvm_pic_state *s, u8 val)
 }
 
 /* OCW2: end of interrupt, rotation, or both. */
-static void end_or_rotate(struct kvm_pic_state *s, u8 val)
+static void end_or_rotate(struct mk_irqchip *chip, struct kvm_pic_state *s, u8 val)
 {
 	bool rotate = val & BIT(7), specific = val & BIT(6), eoi = val & BIT(5);
 	int irq;
@@ -153,8 +182,10 @@ static void end_or_rotate(struct kvm_pic_state *s, u8 val)
 	irq = specific ? val & 7 : first(s, s->special_mask ? s->isr & ~s->imr : s->isr);
 	if (irq < 0)
 		return;
-	if (eoi)
+	if (eoi) {
 		s->isr &= ~BIT(irq);
+		done(chip, s, irq);
+	}
 	if (rotate)
 		s->priority_add = (irq + 1) & 7;
 }
@@ -190,7 +221,7 @@ static void write_data(struct kvm_pic_state *s, u8 val)
 	}
 }
 
-void mk_pic_write(struct mk_irqchip *chip, u16 port, u8 val)
+static void write_port(struct mk_irqchip *chip, u16 port, u8 val)
 {
 	struct kvm_pic_state *s;
 
@@ -206,11 +237,11 @@ void mk_pic_write(struct mk_irqchip *chip, u16 port, u8 val)
 	else if (val & BIT(3))
 		select_read(s, val);
 	else
-		end_or_rotate(s, val);
+		end_or_rotate(chip, s, val);
 	update(chip);
 }
 
-u8 mk_pic_read(struct mk_irqchip *chip, u16 port)
+static u8 read_port(struct mk_irqchip *chip, u16 port)
 {
 	struct kvm_pic_state *s;
 	int irq;
@@ -224,13 +255,28 @@ u8 mk_pic_read(struct mk_irqchip *chip, u16 port)
 		irq = wanted(chip, port >> 7);
 		if (irq < 0)
 			return 0;
-		accept(s, irq);
+		accept(chip, s, irq);
 		update(chip);
 		return BIT(7) | irq;
 	}
 	if (port & 1)
 		return s->imr;
 	return s->read_reg_select ? s->isr : s->irr;
+}
+
+void mk_pic_pio(struct mk_irqchip *chip, u16 port, u8 *val, bool write)
+{
+	unsigned long flags;
+	u16 lines;
+
+	raw_spin_lock_irqsave(&chip->lock, flags);
+	if (write)
+		write_port(chip, port, *val);
+	else
+		*val = read_port(chip, port);
+	lines = take_done(chip);
+	raw_spin_unlock_irqrestore(&chip->lock, flags);
+	tell_done(chip, lines);
 }
 
 void mk_pic_restore(struct mk_irqchip *chip, int which, const struct kvm_pic_state *state)

@@ -21,7 +21,6 @@
 #include "board/chips.h"
 
 #define PIT_HZ		1193182
-#define PIT_GSI		0
 #define PIT_BASE	0x40
 #define PIT_CONTROL	3
 #define PIT_CHANNELS	3
@@ -120,9 +119,9 @@ static bool output(const struct mk_pit *pit, int n)
 /* One rising edge of IRQ 0; a status. */
 static int pulse(struct mk_pit *pit)
 {
-	int status = mk_gsi_set(pit->chip, PIT_GSI, true);
+	int status = mk_gsi_set(pit->chip, MK_SRC_PIT, MK_PIT_GSI, true);
 
-	mk_gsi_set(pit->chip, PIT_GSI, false);
+	mk_gsi_set(pit->chip, MK_SRC_PIT, MK_PIT_GSI, false);
 	return status;
 }
 

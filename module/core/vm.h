@@ -32,7 +32,7 @@ struct mk_slots;
 /* As stock KVM has them; an APIC ID is the id that userspace chose. */
 #define MK_MAX_VCPUS	1024
 #define MK_MAX_VCPU_ID	4096	/* one more than the highest */
-#define MK_NR_GSI	24
+#define MK_NR_GSI	4096	/* and as many routes */
 
 /**
  * struct mk_board_ops - what the board does for the core

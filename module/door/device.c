@@ -38,10 +38,15 @@ long mk_check_extension(struct mk_vm *vm, unsigned long cap)
 	case KVM_CAP_GET_TSC_KHZ:
 	case KVM_CAP_TSC_DEADLINE_TIMER:
 	case KVM_CAP_SET_BOOT_CPU_ID:
+	case KVM_CAP_SIGNAL_MSI:
+	case KVM_CAP_IRQFD:
+	case KVM_CAP_IRQFD_RESAMPLE:
 	case KVM_CAP_ENABLE_CAP_VM:
 		return 1;
 	case KVM_CAP_X2APIC_API:
 		return KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
+	case KVM_CAP_IRQ_ROUTING:
+		return MK_NR_GSI;
 	case KVM_CAP_NR_VCPUS:
 		return min_t(unsigned int, num_online_cpus(), MK_MAX_VCPUS);
 	case KVM_CAP_MAX_VCPUS:

@@ -11,6 +11,7 @@
 #include <linux/module.h>
 
 #include "backend.h"
+#include "board/board.h"
 #include "core/power.h"
 #include "door/door.h"
 
@@ -59,9 +60,12 @@ static int __init minikvm_init(void)
 	if (err)
 		return err;
 	mk_fpu_setup();
-	err = mk_power_init();
+	err = mk_irqfd_init();
 	if (err)
 		goto teardown;
+	err = mk_power_init();
+	if (err)
+		goto irqfd_exit;
 	err = misc_register(&device);
 	if (err)
 		goto power_exit;
@@ -70,6 +74,8 @@ static int __init minikvm_init(void)
 
 power_exit:
 	mk_power_exit();
+irqfd_exit:
+	mk_irqfd_exit();
 teardown:
 	mk_hw->teardown();
 	return err;
@@ -79,6 +85,7 @@ static void __exit minikvm_exit(void)
 {
 	misc_deregister(&device);
 	mk_power_exit();
+	mk_irqfd_exit();
 	mk_hw->teardown();
 	rcu_barrier();
 }

@@ -178,6 +178,41 @@ static long set_pit2(void *object, void __user *arg)
 	return mk_from_user(state, arg) ?: mk_pit_set2(object, &state);
 }
 
+static long set_gsi_routing(void *object, void __user *arg)
+{
+	struct kvm_irq_routing __user *user = arg;
+	struct kvm_irq_routing_entry *entries = NULL;
+	struct kvm_irq_routing head;
+	long err;
+
+	if (mk_from_user(head, arg))
+		return -EFAULT;
+	if (head.nr > MK_NR_GSI || head.flags)
+		return -EINVAL;
+	if (head.nr) {
+		entries = vmemdup_user(user->entries, head.nr * sizeof(*entries));
+		if (IS_ERR(entries))
+			return PTR_ERR(entries);
+	}
+	err = mk_set_routing(object, entries, head.nr);
+	kvfree(entries);
+	return err;
+}
+
+static long signal_msi(void *object, void __user *arg)
+{
+	struct kvm_msi msi;
+
+	return mk_from_user(msi, arg) ?: mk_signal_msi(object, &msi);
+}
+
+static long irqfd(void *object, void __user *arg)
+{
+	struct kvm_irqfd args;
+
+	return mk_from_user(args, arg) ?: mk_irqfd(object, &args);
+}
+
 static long irq_line(void *object, void __user *arg)
 {
 	struct kvm_irq_level line;
@@ -204,6 +239,9 @@ static long irq_line_status(void *object, void __user *arg)
 static const struct mk_ioctl table[] = {
 	{ KVM_IRQ_LINE,			irq_line },
 	{ KVM_IRQ_LINE_STATUS,		irq_line_status },
+	{ KVM_SET_GSI_ROUTING,		set_gsi_routing },
+	{ KVM_SIGNAL_MSI,		signal_msi },
+	{ KVM_IRQFD,			irqfd },
 	{ KVM_CHECK_EXTENSION,		vm_check_extension },
 	{ KVM_CREATE_VCPU,		create_vcpu },
 	{ KVM_SET_USER_MEMORY_REGION,	set_user_memory_region },
@@ -234,6 +272,7 @@ static long vm_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 
 static int vm_release(struct inode *inode, struct file *file)
 {
+	mk_irqfd_release(file->private_data);
 	mk_vm_put(file->private_data);
 	return 0;
 }

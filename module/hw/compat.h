@@ -44,6 +44,7 @@
 #else /* C */
 
 #include <linux/cpuhotplug.h>
+#include <linux/eventfd.h>
 #include <linux/kvm_host.h>
 #include <linux/percpu.h>
 #include <linux/syscore_ops.h>
@@ -56,6 +57,23 @@ static inline void mk_kick_cpu(int cpu)
 {
 	(smp_ops.smp_send_reschedule)(cpu);
 }
+
+/* One more on an eventfd: 6.8 takes the number away. Any context. */
+static inline void mk_eventfd_signal(struct eventfd_ctx *ctx)
+{
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 8, 0)
+	eventfd_signal(ctx);
+#else
+	eventfd_signal(ctx, 1);
+#endif
+}
+
+/* The file of a struct fd: 6.12 hides the member. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)
+#define mk_fd_file(f)	fd_file(f)
+#else
+#define mk_fd_file(f)	((f).file)
+#endif
 
 /*
  * Around the entry of a guest, like guest_state_enter_irqoff() and its

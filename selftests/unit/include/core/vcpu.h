@@ -32,7 +32,7 @@ typedef u64 gpa_t;
 struct mk_vm;
 struct mk_vcpu;
 
-#define MK_NR_GSI	24
+#define MK_NR_GSI	4096
 
 struct mk_board_ops {
 	int (*vcpu_init)(struct mk_vcpu *v);
@@ -88,8 +88,23 @@ struct mk_vcpu {
 #define mk_is_boot_vcpu(v)		((v)->id == 0)
 #define mk_cpuid_refresh(v)		((void)(v))
 
+/* One thread: RCU is what it protects. */
+#define __rcu
+struct rcu_head { char unused; };
+struct list_head { struct list_head *next, *prev; };
+#define INIT_LIST_HEAD(l)		((void)((l)->next = (l)->prev = (l)))
 #define rcu_read_lock()			((void)0)
 #define rcu_read_unlock()		((void)0)
+#define rcu_dereference(p)		(p)
+#define rcu_dereference_protected(p, c)	(p)
+#define rcu_assign_pointer(p, v)	((void)((p) = (v)))
+#define rcu_replace_pointer(p, v, c)	({ __typeof__(p) old_ = (p); (p) = (v); old_; })
+
+#define ALIGN(x, a)			(((x) + (a) - 1) & ~((a) - 1))
+#define struct_size(p, member, n)	(sizeof(*(p)) + sizeof((p)->member[0]) * (n))
+#define IS_ERR(p)			((unsigned long)(p) >= -4095ul)
+#define ERR_PTR(err)			((void *)(long)(err))
+#define PTR_ERR(p)			((int)(long)(p))
 
 enum { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 
