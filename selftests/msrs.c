@@ -370,6 +370,32 @@ static u32 guest_reads_tsc(u64 arg)
 	return 0;
 }
 
+/* A VMM sets the TSC of each vCPU in turn, and means them to agree. */
+TEST_F(msrs, tsc_of_several_vcpus)
+{
+	struct guest *g = &self->g;
+	int vcpu = guest_add_vcpu(g, 1);
+	struct guest other = *g;
+	u64 start, first, second, third;
+
+	other.vcpu = vcpu;
+	for (u32 i = 0; i < 2; i++) {
+		ASSERT_EQ(get_msr(g, MSR_TSC, &start), 1);
+		start += BIT(45);
+		ASSERT_EQ(set_msr(g, MSR_TSC, start), 1);
+		for (u32 turn = 0; turn < 1000; turn++)
+			getppid();
+		ASSERT_EQ(set_msr(&other, MSR_TSC, i ? 0 : start), 1);
+		ASSERT_EQ(get_msr(g, MSR_TSC, &first), 1);
+		ASSERT_EQ(get_msr(&other, MSR_TSC, &second), 1);
+		ASSERT_EQ(get_msr(g, MSR_TSC, &third), 1);
+		EXPECT_LT(first, second);
+		EXPECT_LT(second, third);
+		EXPECT_LT(third - start, BIT(36));
+	}
+	close(vcpu);
+}
+
 TEST_F(msrs, tsc)
 {
 	struct guest *g = &self->g;

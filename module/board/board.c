@@ -164,7 +164,7 @@ int mk_signal_msi(struct mk_vm *vm, const struct kvm_msi *args)
 
 	if (!mk_irqchip_of(vm) || args->flags & ~KVM_MSI_VALID_DEVID)
 		return -EINVAL;
-	return mk_msi_send(vm, &msi);
+	return max(mk_msi_send(vm, &msi), 0);
 }
 
 int mk_irqchip_get(struct mk_vm *vm, struct kvm_irqchip *state)

@@ -48,8 +48,8 @@ int mk_set_routing(struct mk_vm *vm, const struct kvm_irq_routing_entry *entries
 
 /**
  * mk_signal_msi - KVM_SIGNAL_MSI
- * Return: how many local APICs took it; 0: it was waiting there already; -1 (EPERM to
- *         userspace): nobody is there; -EINVAL: no irqchip, or flags.
+ * Return: how many local APICs took it; 0: it was waiting there already, or nobody
+ *         listens; -EINVAL: no irqchip, or flags.
  * Context: any.
  */
 int mk_signal_msi(struct mk_vm *vm, const struct kvm_msi *msi);

@@ -354,9 +354,12 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 
 	switch (msr) {
 	case MSR_IA32_TSC:
+		if (host) {
+			mk_set_vm_tsc(v, val);
+			return 0;
+		}
 		/* A guest that writes its TSC moves TSC_ADJUST along with it. */
-		if (!host)
-			v->tsc_adjust += val - mk_guest_tsc(v);
+		v->tsc_adjust += val - mk_guest_tsc(v);
 		mk_set_guest_tsc(v, val);
 		return 0;
 	case MSR_IA32_TSC_ADJUST:

@@ -49,6 +49,30 @@ u64 mk_guest_tsc(struct mk_vcpu *v)
 	return rdtsc() + v->cpu.tsc_offset;
 }
 
+/*
+ * A VMM gives each vCPU its TSC in a call of its own, and means the same moment
+ * for all: they would differ by what the calls took. So what is within a second
+ * of where the last one would be now gets the offset of that one, and so does 0,
+ * which stands for a vCPU that has just been reset. Stock KVM does the same.
+ */
+void mk_set_vm_tsc(struct mk_vcpu *v, u64 tsc)
+{
+	struct mk_vm *vm = v->vm;
+	u64 second = (u64)vm->tsc_khz * 1000, host, expected;
+	unsigned long flags;
+	s64 offset;
+
+	raw_spin_lock_irqsave(&vm->tsc_lock, flags);
+	host = mk_host_tsc();
+	expected = host + vm->tsc_set_offset;
+	if (tsc && tsc - expected + second > 2 * second)
+		vm->tsc_set_offset = tsc - host;
+	offset = vm->tsc_set_offset;
+	raw_spin_unlock_irqrestore(&vm->tsc_lock, flags);
+	/* Both count from a host's counter that was never reset. */
+	mk_shift_guest_tsc(v, offset - (v->cpu.tsc_offset - (s64)v->tsc_lost));
+}
+
 void mk_set_guest_tsc(struct mk_vcpu *v, u64 tsc)
 {
 	mk_shift_guest_tsc(v, tsc - mk_guest_tsc(v));

@@ -340,6 +340,8 @@ u64 mk_host_tsc(void);
 void mk_time_catch_up(struct mk_vcpu *v);
 u64 mk_guest_tsc(struct mk_vcpu *v);
 void mk_set_guest_tsc(struct mk_vcpu *v, u64 tsc);
+/* Userspace sets it, perhaps for one vCPU after the other. Any context, vCPU loaded. */
+void mk_set_vm_tsc(struct mk_vcpu *v, u64 tsc);
 void mk_shift_guest_tsc(struct mk_vcpu *v, s64 delta);
 
 #endif

@@ -31,7 +31,8 @@ struct mk_vm *mk_vm_create(void)
 	refcount_set(&vm->users, 1);
 	xa_init(&vm->vcpus);
 	vm->tsc_khz = tsc_khz;
-	vm->tsc_offset = -(s64)mk_host_tsc();
+	vm->tsc_offset = vm->tsc_set_offset = -(s64)mk_host_tsc();
+	raw_spin_lock_init(&vm->tsc_lock);
 	vm->ident_addr = 0xfffbc000;	/* the API document's default */
 
 	err = init_srcu_struct(&vm->srcu);

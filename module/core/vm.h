@@ -103,6 +103,8 @@ struct mk_vm {
 	gpa_t tss_addr, ident_addr;	/* [L] */
 	u32 tsc_khz;			/* (c) of the host */
 	s64 tsc_offset;			/* (c) new vCPUs start with it: guest TSC 0 at creation */
+	raw_spinlock_t tsc_lock;	/* around the next one alone */
+	s64 tsc_set_offset;		/* of the last TSC that userspace set: see core/time.c */
 };
 
 static inline const struct mk_board_ops *mk_board(const struct mk_vm *vm)
