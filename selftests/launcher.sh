@@ -281,6 +281,16 @@ for signal in TERM:143 HUP:129; do
 	result $? "SIG${signal%:*}"
 done
 
+# A field of /proc/$pid/FILE, without another program: those are dear in Bochs.
+proc_value() {	# FILE FIELD
+	while read -r field value _; do
+		if [ "$field" = "$2:" ]; then
+			echo "$value"
+			return
+		fi
+	done <"/proc/$pid/$1"
+}
+
 # A terminal that takes no more holds up neither the guest nor its end: the pipe
 # fills up, and nobody reads. A short write takes a whole page of it, so it may be
 # full with half of its 64 KiB. mov dx, 0x3f8; cld; xor si, si; mov cx, -1;
@@ -292,13 +302,13 @@ exec 3<>"$tmp/pipe"
 	>"$tmp/pipe" 2>"$tmp/err" </dev/null &
 pid=$!
 tries=0
-until [ "$(sed -n 's/^wchar: //p' "/proc/$pid/io")" -ge 32768 ] || [ $tries -ge 2000 ]; do
+until [ "$(proc_value io wchar)" -ge 32768 ] || [ $tries -ge 500 ]; do
 	tries=$((tries + 1))
 done
 kill -TERM $pid
 # A process that ended is a zombie until it is waited for.
 tries=0
-until grep -q "^State:.Z" "/proc/$pid/status" || [ $tries -ge 5000 ]; do
+until [ "$(proc_value status State)" = Z ] || [ $tries -ge 500 ]; do
 	tries=$((tries + 1))
 done
 kill -KILL $pid 2>/dev/null
