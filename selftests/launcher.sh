@@ -302,7 +302,9 @@ exec 3<>"$tmp/pipe"
 	>"$tmp/pipe" 2>"$tmp/err" </dev/null &
 pid=$!
 tries=0
-until [ "$(proc_value io wchar)" -ge 32768 ] || [ $tries -ge 500 ]; do
+last=0
+until [ "$last" -ge 32768 ] && [ "$(proc_value io wchar)" = "$last" ] || [ $tries -ge 500 ]; do
+	last=$(proc_value io wchar)
 	tries=$((tries + 1))
 done
 kill -TERM $pid

@@ -543,7 +543,9 @@ int vm_run(struct vm *vm)
 	start_vcpus(vm);
 	main_loop(vm, signals, timer);
 	stop_vcpus(vm);
-	term_drain(signals);
+	/* Who ended it by a signal does not wait for a terminal that takes no more. */
+	if (vm->status < STATUS_SIGNAL)
+		term_drain(signals);
 	term_restore();
 
 	if (vm->culprit)
