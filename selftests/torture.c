@@ -375,6 +375,8 @@ TEST_F_TIMEOUT(torture, little_memory_allowed, 600)
 	before = pages_out();
 	ASSERT_TRUE(write_to(CGROUP "/vmm/cgroup.procs", "0"));
 	madvise(self->memory, BYTES, MADV_NOHUGEPAGE);
+	/* All there, so that there is something to squeeze before the guest has got far. */
+	EXPECT_EQ(madvise(self->memory, BYTES, MADV_POPULATE_WRITE), 0);
 	torture(_metadata, &d);
 	TH_LOG("%ld pages went out", pages_out() - before);
 	EXPECT_GT(read_from(CGROUP "/vmm/memory.events", "max "), 0);
