@@ -379,7 +379,9 @@ TEST_F_TIMEOUT(torture, little_memory_allowed, 600)
 	EXPECT_EQ(madvise(self->memory, BYTES, MADV_POPULATE_WRITE), 0);
 	torture(_metadata, &d);
 	TH_LOG("%ld pages went out", pages_out() - before);
-	EXPECT_GT(read_from(CGROUP "/vmm/memory.events", "max "), 0);
+	/* Not every kernel counts; without, what went out may all be back. */
+	if (read_from("/proc/vmstat", "pswpout ") >= 0)
+		EXPECT_GT(pages_out() - before, 0);
 	EXPECT_EQ(read_from(CGROUP "/vmm/memory.events", "oom_kill "), 0);
 	write_to(CGROUP "/cgroup.procs", "0");
 	EXPECT_EQ(swapoff(device), 0);
