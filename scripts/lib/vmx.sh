@@ -34,6 +34,7 @@ vmx_build()
 	cat "$work/initrd" >>"$disk"
 	pad "$disk"
 	rm "$work/initrd"
+	rm -f "$disk.lock"	# of a Bochs that was killed; the next one would not open the disk
 }
 
 # Write the configuration; $1 says where the serial port goes.
