@@ -25,8 +25,9 @@ modules: | $(KDIR)/Makefile
 userspace:
 	$(MAKE) -C userspace
 
+INSTALL_MOD_PATH ?= $(DESTDIR)
 modules_install: | $(KDIR)/Makefile
-	$(kbuild) INSTALL_MOD_PATH=$(DESTDIR) modules_install
+	$(kbuild) INSTALL_MOD_PATH=$(INSTALL_MOD_PATH) modules_install
 
 install: userspace
 	install -D -m 755 userspace/minikvm $(DESTDIR)$(PREFIX)/bin/minikvm
