@@ -19,6 +19,7 @@
 
 #include <uapi/asm/debugreg.h>
 
+#include "core/doorbell.h"
 #include "core/memory.h"
 #include "core/vcpu.h"
 #include "logic/exec.h"
@@ -104,7 +105,8 @@ static int device_access(struct mk_vcpu *v, gpa_t gpa, void *buf, unsigned int l
 	*f = (struct mk_fragment){ .gpa = gpa, .len = len, .write = write };
 	if (write)
 		memcpy(f->data, buf, len);
-	f->done = board && board->mmio(v, gpa, len, f->data, write);
+	f->done = (board && board->mmio(v, gpa, len, f->data, write)) ||
+		  (write && mk_doorbell(v->vm, MK_SPACE_MMIO, gpa, len, f->data));
 	v->nr_frag++;
 	v->frag_pos++;
 	if (!f->done && !write)
@@ -278,6 +280,13 @@ static int pio(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsign
 			board->pio(v, port, size, buf + i * size, !in);
 		return MK_EXEC_OK;
 	}
+	while (!in && mk_doorbell(v->vm, MK_SPACE_PIO, port, size, buf)) {
+		if (!--count)
+			return MK_EXEC_OK;
+		buf += size;
+	}
+	/* What is left of a string moves to where userspace looks for it. */
+	memmove(v->pio_page, buf, in ? 0 : size * count);
 	mk_pio_exit(v, port, size, count, in);
 	v->complete = in ? in_answered : out_taken;
 	return in ? MK_EXEC_USER : MK_EXEC_OK;

@@ -12,6 +12,7 @@
 #include <linux/kvm_para.h>
 #include <asm/trapnr.h>
 
+#include "core/doorbell.h"
 #include "core/mmu.h"
 #include "core/vcpu.h"
 
@@ -323,6 +324,8 @@ static enum mk_next exit_io(struct mk_vcpu *v, struct mk_exit *x)
 			set_acc(v, &data, x->io.size);
 		return MK_DONE;
 	}
+	if (!x->io.in && mk_doorbell(v->vm, MK_SPACE_PIO, x->io.port, x->io.size, &data))
+		return MK_DONE;
 	mk_pio_exit(v, x->io.port, x->io.size, 1, x->io.in);
 	if (x->io.in) {
 		v->complete = in_done;

@@ -13,6 +13,7 @@
 #include <linux/slab.h>
 #include <asm/tsc.h>
 
+#include "core/doorbell.h"
 #include "core/memory.h"
 #include "core/mmu.h"
 #include "core/power.h"
@@ -46,9 +47,14 @@ struct mk_vm *mk_vm_create(void)
 	err = mk_mmu_create(vm);
 	if (err)
 		goto power_put;
+	err = mk_doorbell_init(vm);
+	if (err)
+		goto mmu_destroy;
 	preempt_notifier_inc();
 	return vm;
 
+mmu_destroy:
+	mk_mmu_destroy(vm);
 power_put:
 	mk_power_put();
 drop_mm:
@@ -77,6 +83,7 @@ static void vm_free(struct mk_vm *vm)
 		mk_vcpu_destroy(v);
 	xa_destroy(&vm->vcpus);
 	preempt_notifier_dec();
+	mk_doorbell_free(vm);
 	mk_memory_free(vm);
 	mk_power_put();
 	mmdrop(vm->mm);

@@ -28,6 +28,7 @@
 struct mk_vcpu;
 struct mk_vm;
 struct mk_slots;
+struct mk_doorbells;
 
 /* As stock KVM has them; an APIC ID is the id that userspace chose. */
 #define MK_MAX_VCPUS	1024
@@ -101,6 +102,10 @@ struct mk_vm {
 	void *irqchip;			/* the board's own */
 
 	gpa_t tss_addr, ident_addr;	/* [L] */
+	struct mk_doorbells __rcu *doorbells[2]; /* [R] by enum mk_space; NULL: there are none */
+	struct page *ring;		/* (c) KVM_COALESCED_MMIO_PAGE_OFFSET of each vCPU's mmap */
+	spinlock_t ring_lock;		/* around putting something into the ring */
+
 	u32 tsc_khz;			/* (c) of the host */
 	s64 tsc_offset;			/* (c) new vCPUs start with it: guest TSC 0 at creation */
 	raw_spinlock_t tsc_lock;	/* around the next one alone */

@@ -10,7 +10,7 @@
 #include "door/door.h"
 #include "minikvm.h"
 
-#define MMAP_PAGES	2	/* kvm_run, and its page for port data */
+#define MMAP_PAGES	3	/* kvm_run, its page for port data, the VM's ring of writes */
 
 /* Only what works is claimed. Numbers are answers that are not just "yes". */
 long mk_check_extension(struct mk_vm *vm, unsigned long cap)
@@ -41,10 +41,16 @@ long mk_check_extension(struct mk_vm *vm, unsigned long cap)
 	case KVM_CAP_SIGNAL_MSI:
 	case KVM_CAP_IRQFD:
 	case KVM_CAP_IRQFD_RESAMPLE:
+	case KVM_CAP_IOEVENTFD:
+	case KVM_CAP_IOEVENTFD_NO_LENGTH:
+	case KVM_CAP_IOEVENTFD_ANY_LENGTH:
+	case KVM_CAP_COALESCED_PIO:
 	case KVM_CAP_ENABLE_CAP_VM:
 		return 1;
 	case KVM_CAP_X2APIC_API:
 		return KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
+	case KVM_CAP_COALESCED_MMIO:
+		return KVM_COALESCED_MMIO_PAGE_OFFSET;
 	case KVM_CAP_IRQ_ROUTING:
 		return MK_NR_GSI;
 	case KVM_CAP_NR_VCPUS:

@@ -350,15 +350,20 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 {
 	struct mk_vcpu *v = vmf->vma->vm_file->private_data;
-	void *page;
 
-	if (vmf->pgoff == 0)
-		page = v->run;
-	else if (vmf->pgoff == KVM_PIO_PAGE_OFFSET)
-		page = v->pio_page;
-	else
+	switch (vmf->pgoff) {
+	case 0:
+		vmf->page = virt_to_page(v->run);
+		break;
+	case KVM_PIO_PAGE_OFFSET:
+		vmf->page = virt_to_page(v->pio_page);
+		break;
+	case KVM_COALESCED_MMIO_PAGE_OFFSET:
+		vmf->page = v->vm->ring;
+		break;
+	default:
 		return VM_FAULT_SIGBUS;
-	vmf->page = virt_to_page(page);
+	}
 	get_page(vmf->page);
 	return 0;
 }

@@ -9,6 +9,7 @@
 #include <linux/slab.h>
 
 #include "board/board.h"
+#include "core/doorbell.h"
 #include "core/memory.h"
 #include "door/door.h"
 
@@ -213,6 +214,27 @@ static long irqfd(void *object, void __user *arg)
 	return mk_from_user(args, arg) ?: mk_irqfd(object, &args);
 }
 
+static long ioeventfd(void *object, void __user *arg)
+{
+	struct kvm_ioeventfd args;
+
+	return mk_from_user(args, arg) ?: mk_ioeventfd(object, &args);
+}
+
+static long coalesce(void *object, void __user *arg)
+{
+	struct kvm_coalesced_mmio_zone zone;
+
+	return mk_from_user(zone, arg) ?: mk_coalesce(object, &zone);
+}
+
+static long uncoalesce(void *object, void __user *arg)
+{
+	struct kvm_coalesced_mmio_zone zone;
+
+	return mk_from_user(zone, arg) ?: mk_uncoalesce(object, &zone);
+}
+
 static long irq_line(void *object, void __user *arg)
 {
 	struct kvm_irq_level line;
@@ -242,6 +264,9 @@ static const struct mk_ioctl table[] = {
 	{ KVM_SET_GSI_ROUTING,		set_gsi_routing },
 	{ KVM_SIGNAL_MSI,		signal_msi },
 	{ KVM_IRQFD,			irqfd },
+	{ KVM_IOEVENTFD,		ioeventfd },
+	{ KVM_REGISTER_COALESCED_MMIO,	coalesce },
+	{ KVM_UNREGISTER_COALESCED_MMIO, uncoalesce },
 	{ KVM_CHECK_EXTENSION,		vm_check_extension },
 	{ KVM_CREATE_VCPU,		create_vcpu },
 	{ KVM_SET_USER_MEMORY_REGION,	set_user_memory_region },
