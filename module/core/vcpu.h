@@ -17,6 +17,7 @@
 
 #include "backend.h"
 #include "core/vm.h"
+#include "logic/insn.h"
 #include "logic/walk.h"
 
 /* mk_vcpu.requests: set by anybody, taken by the vCPU's thread before an entry */
@@ -76,6 +77,15 @@ struct mk_code_page {
 	const u64 __user *entry[MK_MAX_LEVELS];
 	u64 value[MK_MAX_LEVELS];
 	const u8 __user *code;
+};
+
+#define MK_NR_DECODED	8	/* a power of two */
+
+/* An instruction that was executed for the guest, and may well be again. */
+struct mk_decoded {
+	u8 bytes[MK_INSN_MAX];
+	u8 mode;			/* enum mk_cpu_mode */
+	struct mk_insn insn;		/* len 0: there is nothing here */
 };
 
 struct mk_exception {
@@ -146,6 +156,7 @@ struct mk_vcpu {
 	u8 frag_pos;			/* how many of them this execution has come past */
 	bool pio_answered;		/* userspace has filled the PIO page for a REP INS */
 	struct mk_code_page code[MK_NR_CODE_PAGES];
+	struct mk_decoded decoded[MK_NR_DECODED];	/* by RIP */
 	bool vmm_refused;		/* code or a table could not be read: see mk_refused() */
 
 	struct mk_exit exit;		/* the last one */
