@@ -318,7 +318,7 @@ static void *change(void *arg)
 TEST_F_TIMEOUT(doorbell, changed_under_fire, 120)
 {
 	struct guest *g = &self->g;
-	struct changer c = { .g = g, .fd = self->a, .rounds = 300 };
+	struct changer c = { .g = g, .fd = self->a, .rounds = 50 };
 	u64 exits = 0, rounds = 0;
 	pthread_t thread;
 	u32 value;

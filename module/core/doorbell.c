@@ -37,7 +37,6 @@ struct span {
 };
 
 struct mk_doorbells {
-	struct rcu_head rcu;
 	unsigned int nr_bells, nr_zones;
 	struct bell *bells;		/* behind the zones; by addr */
 	struct span zones[];		/* by start */
@@ -186,7 +185,10 @@ static void copy_zones(struct mk_doorbells *to, const struct mk_doorbells *from)
 	memcpy(to->zones, from->zones, from->nr_zones * sizeof(*to->zones));
 }
 
-/* From here on lookups find @t, which is NULL or complete but for each zone's reach. */
+/*
+ * Lookups find @t, which is NULL or complete but for each zone's reach. On return none
+ * uses the old table or an eventfd of it.
+ */
 static void publish(struct mk_vm *vm, enum mk_space space, struct mk_doorbells *t)
 {
 	struct mk_doorbells *old = current_table(vm, space);
@@ -198,8 +200,11 @@ static void publish(struct mk_vm *vm, enum mk_space space, struct mk_doorbells *
 		t->zones[i].reach = reach;
 	}
 	rcu_assign_pointer(vm->doorbells[space], t);
-	if (old)
-		kvfree_rcu(old, rcu);
+	if (old) {
+		/* Expedited: a VMM that starts or resets makes many changes in a row. */
+		synchronize_rcu_expedited();
+		kvfree(old);
+	}
 }
 
 /* Could one write ring both? */
@@ -259,8 +264,6 @@ static int remove_bell(struct mk_vm *vm, enum mk_space space, const struct bell 
 				t->bells[nr++] = old->bells[i];
 	}
 	publish(vm, space, t);
-	/* A vCPU may be signalling it right now. */
-	synchronize_rcu();
 	eventfd_ctx_put(bell->ctx);
 	return 0;
 }
