@@ -155,10 +155,12 @@ static void inject_exception(struct mk_vcpu *v)
 		.error = ex->error,
 	};
 	if (ex->vector == PF) {
-		cpu->cr2 = ex->payload;
+		if (!ex->told)
+			cpu->cr2 = ex->payload;
 	} else if (ex->vector == DB) {
 		mk_cpu_touch(cpu, MK_G_DR);
-		cpu->dr6 = (cpu->dr6 & ~(u64)DR_TRAP_BITS) | ex->payload;
+		if (!ex->told)
+			cpu->dr6 = (cpu->dr6 & ~(u64)DR_TRAP_BITS) | ex->payload;
 		/* Debug traps report what is behind them; breakpoints on fetch are faults. */
 		trap = true;
 		cpu->dr7 &= ~(u64)MK_DR7_GD;

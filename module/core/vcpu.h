@@ -14,6 +14,7 @@
 #include <linux/mutex.h>
 #include <linux/preempt.h>
 #include <linux/rcuwait.h>
+#include <asm/mce.h>
 
 #include "backend.h"
 #include "core/vm.h"
@@ -48,6 +49,9 @@ enum mk_next {
 	MK_NOMEM,		/* KVM_RUN gives -ENOMEM: the host has no memory for the access */
 	MK_DEAD,		/* cannot go on: KVM_EXIT_INTERNAL_ERROR is filled */
 };
+
+#define MK_MC_BANKS	32
+#define MK_MCG_CAP	(MCG_CTL_P | MCG_SER_P)	/* what a VMM may choose, beside the number */
 
 #define MK_MAX_CPUID	256
 #define MK_CPUID_KNOWN	32	/* functions of each range that are found by their number */
@@ -92,6 +96,7 @@ struct mk_exception {
 	bool pending;
 	u8 vector;
 	bool has_error;
+	bool told;		/* CR2 or DR6 has the payload already */
 	u32 error;
 	u64 payload;		/* CR2 of a #PF, DR6 bits of a #DB */
 };
@@ -144,7 +149,8 @@ struct mk_vcpu {
 	u64 mtrr_def_type;
 	u64 mtrr_fixed[11];
 	u64 mtrr_var[16];
-	u64 mcg_status, mcg_ctl;
+	u64 mcg_cap, mcg_status, mcg_ctl;
+	u64 mc_bank[MK_MC_BANKS][4];	/* CTL, STATUS, ADDR, MISC */
 	u64 arch_capabilities;
 	u64 ucode_rev;
 	u64 platform_info;
@@ -280,6 +286,8 @@ int mk_cpuid_supported(struct kvm_cpuid_entry2 *entries, u32 *nent);
 /* KVM_SET_CPUID2: takes over @entries (kvmalloc'ed, accounted) on success */
 /* A vCPU is new and has no CPUID */
 void mk_cpuid_init(struct mk_vcpu *v);
+/* XCR0 bits that a guest may have, by what CPUID offers */
+u64 mk_supported_xcr0(void);
 int mk_cpuid_set(struct mk_vcpu *v, struct kvm_cpuid_entry2 *entries, u32 nent);
 /* CR4 or XCR0 changed: leaves 1 and 0xd follow (OSXSAVE, OSPKE, sizes) */
 void mk_cpuid_refresh(struct mk_vcpu *v);
@@ -321,6 +329,19 @@ int mk_set_regs(struct mk_vcpu *v, const struct kvm_regs *regs);
 int mk_get_sregs(struct mk_vcpu *v, struct kvm_sregs *sregs);
 int mk_set_sregs(struct mk_vcpu *v, const struct kvm_sregs *sregs);
 
+/* core/state.c: 0 or -EINVAL; vCPU loaded */
+int mk_get_vcpu_events(struct mk_vcpu *v, struct kvm_vcpu_events *events);
+int mk_set_vcpu_events(struct mk_vcpu *v, const struct kvm_vcpu_events *events);
+int mk_get_debugregs(struct mk_vcpu *v, struct kvm_debugregs *regs);
+int mk_set_debugregs(struct mk_vcpu *v, const struct kvm_debugregs *regs);
+int mk_get_xcrs(struct mk_vcpu *v, struct kvm_xcrs *xcrs);
+int mk_set_xcrs(struct mk_vcpu *v, const struct kvm_xcrs *xcrs);
+int mk_setup_mce(struct mk_vcpu *v, u64 cap);
+int mk_set_mce(struct mk_vcpu *v, const struct kvm_x86_mce *mce);
+/* -ENOENT: no machine-check register */
+int mk_mce_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
+int mk_mce_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host);
+
 /* core/fpu.c */
 void mk_fpu_setup(void);		/* once, before the first vCPU */
 u64 mk_host_xcr0(void);
@@ -340,8 +361,16 @@ void mk_fpu_get_xmm(unsigned int nr, u64 val[2]);
 void mk_fpu_set_xmm(unsigned int nr, const u64 val[2]);
 int mk_get_fpu(struct mk_vcpu *v, struct kvm_fpu *fpu);
 int mk_set_fpu(struct mk_vcpu *v, const struct kvm_fpu *fpu);
+/* Bytes of what KVM_GET_XSAVE2 fills; at least the 4096 of struct kvm_xsave */
+u32 mk_xsave_size(void);
+/* @buf: an XSAVE area, not compacted, of mk_xsave_size() bytes */
+void mk_get_xsave(struct mk_vcpu *v, void *buf);
+int mk_set_xsave(struct mk_vcpu *v, const void *buf);
 
 /* core/time.c */
+/* KVM_GET_CLOCK, KVM_SET_CLOCK: 0 or -EINVAL; may sleep */
+int mk_get_clock(struct mk_vm *vm, struct kvm_clock_data *data);
+int mk_set_clock(struct mk_vm *vm, const struct kvm_clock_data *data);
 /* The last CPU goes to sleep, wakes up; interrupts off, no other CPU is there. */
 void mk_time_suspend(void);
 void mk_time_resume(void);

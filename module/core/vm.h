@@ -109,6 +109,7 @@ struct mk_vm {
 	u32 tsc_khz;			/* (c) of the host */
 	s64 tsc_offset;			/* (c) new vCPUs start with it: guest TSC 0 at creation */
 	raw_spinlock_t tsc_lock;	/* around the next one alone */
+	s64 clock_offset;		/* [L] ns from the host's boot clock to the guest's */
 	s64 tsc_set_offset;		/* of the last TSC that userspace set: see core/time.c */
 };
 

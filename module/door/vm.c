@@ -11,6 +11,7 @@
 #include "board/board.h"
 #include "core/doorbell.h"
 #include "core/memory.h"
+#include "core/vcpu.h"
 #include "door/door.h"
 
 static long vm_check_extension(void *object, void __user *arg)
@@ -235,6 +236,20 @@ static long uncoalesce(void *object, void __user *arg)
 	return mk_from_user(zone, arg) ?: mk_uncoalesce(object, &zone);
 }
 
+static long get_clock(void *object, void __user *arg)
+{
+	struct kvm_clock_data data;
+
+	return mk_get_clock(object, &data) ?: mk_to_user(arg, data);
+}
+
+static long set_clock(void *object, void __user *arg)
+{
+	struct kvm_clock_data data;
+
+	return mk_from_user(data, arg) ?: mk_set_clock(object, &data);
+}
+
 static long irq_line(void *object, void __user *arg)
 {
 	struct kvm_irq_level line;
@@ -264,6 +279,8 @@ static const struct mk_ioctl table[] = {
 	{ KVM_SET_GSI_ROUTING,		set_gsi_routing },
 	{ KVM_SIGNAL_MSI,		signal_msi },
 	{ KVM_IRQFD,			irqfd },
+	{ KVM_GET_CLOCK,		get_clock },
+	{ KVM_SET_CLOCK,		set_clock },
 	{ KVM_IOEVENTFD,		ioeventfd },
 	{ KVM_REGISTER_COALESCED_MMIO,	coalesce },
 	{ KVM_UNREGISTER_COALESCED_MMIO, uncoalesce },
