@@ -350,6 +350,9 @@ static u32 guest_listens_to_the_pic(u64 unused)
 	guest_sync(10 + taken[EXTINT]);
 	mmio_write(LAPIC + LAPIC_LVT0, LVT_EXTINT);
 	guest_sync(20 + taken[EXTINT]);
+	cli();
+	guest_sync(30 + taken[EXTINT]);
+	asm volatile("sti; hlt; cli" : : : "memory");
 	return taken[EXTINT];
 }
 
@@ -383,7 +386,16 @@ TEST_F(split, a_pic_in_userspace)
 	ASSERT_EQ(guest_next(g, &value), PORT_SYNC);
 	EXPECT_EQ(value, 21);
 	EXPECT_EQ(g->run->ready_for_interrupt_injection, 1);
-	EXPECT_EQ(guest_finish(g), 1);
+
+	/* A guest that sleeps can be interrupted. */
+	ASSERT_EQ(guest_next(g, &value), PORT_SYNC);
+	EXPECT_EQ(value, 31);
+	g->run->request_interrupt_window = 1;
+	guest_run_to(g, KVM_EXIT_IRQ_WINDOW_OPEN);
+	EXPECT_EQ(g->run->ready_for_interrupt_injection, 1);
+	g->run->request_interrupt_window = 0;
+	EXPECT_EQ(interrupt(g, EXTINT), 0);
+	EXPECT_EQ(guest_finish(g), 2);
 }
 
 SELFTEST_MAIN
