@@ -129,6 +129,12 @@ bool mk_event_waiting(struct mk_vcpu *v)
 	       (mk_irq_allowed(v) && irq_waiting(v));
 }
 
+bool mk_extint_free(struct mk_vcpu *v)
+{
+	return !v->vm->kernel_pic && v->user_irq < 0 &&
+	       (!v->apic || mk_board(v->vm)->extint_free(v));
+}
+
 /* Take the next interrupt for good: its acknowledge cycle has happened. */
 static int irq_take(struct mk_vcpu *v)
 {
@@ -213,5 +219,5 @@ void mk_events_prepare(struct mk_vcpu *v)
 	/* What did not fit into this entry gets a window. */
 	cpu->nmi_window = atomic_read(&v->nmis);
 	cpu->irq_window = irq_waiting(v) ||
-			  (!v->apic && READ_ONCE(v->run->request_interrupt_window));
+			  (READ_ONCE(v->run->request_interrupt_window) && mk_extint_free(v));
 }

@@ -28,6 +28,7 @@ enum mk_request {
 	MK_REQ_TRIPLE_FAULT,
 	MK_REQ_INIT,		/* INIT has arrived: see mk_startup() */
 	MK_REQ_SIPI,		/* so has a start-up interrupt, after any INIT */
+	MK_REQ_EOI_EXIT,	/* userspace's I/O APIC is to hear of eoi_vector */
 };
 
 #define MK_STARTUP_REQS	(BIT(MK_REQ_INIT) | BIT(MK_REQ_SIPI))
@@ -131,6 +132,7 @@ struct mk_vcpu {
 
 	struct mk_exception exception;
 	atomic_t nmis;			/* (a) waiting; at most two, as on a CPU */
+	u8 eoi_vector;			/* for MK_REQ_EOI_EXIT */
 	int user_irq;			/* acknowledged, not yet delivered: KVM_INTERRUPT's; or -1 */
 
 	struct kvm_cpuid_entry2 *cpuid;	/* sorted by function and index */
@@ -234,6 +236,8 @@ void mk_events_prepare(struct mk_vcpu *v);
 /* Could the guest take an interrupt (NMI) with the next entry? */
 bool mk_irq_allowed(struct mk_vcpu *v);
 bool mk_nmi_allowed(struct mk_vcpu *v);
+/* Would a PIC in userspace be heard, with room for one interrupt of it? */
+bool mk_extint_free(struct mk_vcpu *v);
 /* Is there something that ends a HLT? */
 bool mk_event_waiting(struct mk_vcpu *v);
 static inline void mk_queue_gp(struct mk_vcpu *v)

@@ -306,7 +306,7 @@ static long interrupt(void *object, void __user *arg)
 	if (irq.irq > 255)
 		return -EINVAL;
 	if (v->apic)
-		return -ENXIO;
+		return mk_lapic_extint(v, irq.irq);
 	v->user_irq = irq.irq;
 	mk_request(v, MK_REQ_EVENT);
 	return 0;

@@ -103,6 +103,8 @@ static long enable_cap(void *object, void __user *arg)
 		if (cap.args[0] & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 			WRITE_ONCE(vm->apic_no_quirk, true);
 		return 0;
+	case KVM_CAP_SPLIT_IRQCHIP:
+		return mk_irqchip_split(vm, cap.args[0]);
 	}
 	return -EINVAL;
 }
