@@ -17,6 +17,7 @@ skip() { echo "1..0 # SKIP $1"; exit 4; }
 [ -e "$guest/bzImage" ] || skip "no guest in $guest"
 ls /bin/qemu-* >/dev/null 2>&1 || skip "no QEMU here"
 [ -e /dev/kvm ] || ln -s "$device" /dev/kvm
+# shellcheck disable=SC3045 # busybox has it
 ulimit -c 0
 
 out=$(mktemp) || exit 1
@@ -35,7 +36,7 @@ boot() {
 	qemu-[78]*) accel=kvm$accel ;;
 	*) accel=kvm,device=$device$accel ;;
 	esac
-	"$qemu" -accel "$accel" -m 256 -nographic -no-reboot -nodefaults -serial stdio \
+	timeout 180 "$qemu" -accel "$accel" -m 256 -nographic -no-reboot -nodefaults -serial stdio \
 		-kernel "$guest/bzImage" -initrd "$guest/initrd" \
 		-append "console=ttyS0 quiet panic=-1 cryptomgr.notests=1" "$@" \
 		</dev/null >"$out" 2>&1
@@ -56,6 +57,7 @@ for qemu in /bin/qemu-*; do
 	boot "pc" "$qemu" "" -M pc -cpu host
 	boot "q35, 2 CPUs, disk" "$qemu" "" -M q35 -cpu qemu64 -smp 2 \
 		-drive "file=$disk,format=raw,if=virtio"
+	boot "q35, kernel-irqchip=split" "$qemu" ,kernel-irqchip=split -M q35 -cpu host
 done
 # Newer ones refuse interrupt controllers of their own.
 if [ -e /bin/qemu-7.2 ]; then
