@@ -10,6 +10,7 @@
  */
 #include <getopt.h>
 #include <kselftest.h>
+#include <sys/eventfd.h>
 #include "cpus.h"
 
 #define NOT_MEASURED	UINT64_MAX
@@ -145,6 +146,18 @@ static u32 guest_self_ipi_batch(u64 arg)
 	taken = 0;
 	TIMED(OPS, {
 		xapic_write(APIC_REG_ICR, ICR_SELF | VECTOR);
+		wait_for(i + 1);
+	});
+	return 0;
+}
+
+/* The write to the port is an eventfd's, and the eventfd an interrupt's. */
+static u32 guest_irqfd_batch(u64 arg)
+{
+	enable_xapic();
+	taken = 0;
+	TIMED(OPS, {
+		outb(0x80, 0);
 		wait_for(i + 1);
 	});
 	return 0;
@@ -360,6 +373,51 @@ static u64 bench_self_ipi_x2apic(void)
 static u64 bench_cr8(void)
 {
 	return bench_guest(guest_cr8_batch);
+}
+
+/* @function's writes to @addr go to an eventfd; with @gsi that one interrupts. */
+static u64 bench_eventfd(u32 (*function)(u64), u64 addr, u32 len, u32 flags, u32 gsi)
+{
+	struct {
+		struct kvm_irq_routing head;
+		struct kvm_irq_routing_entry entry;
+	} route = {
+		.head.nr = 1,
+		.entry = { .gsi = gsi, .type = KVM_IRQ_ROUTING_MSI,
+			   .u.msi = { .address_lo = APIC_BASE, .data = VECTOR } },
+	};
+	int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+	struct kvm_ioeventfd bell = { .fd = fd, .addr = addr, .len = len, .flags = flags };
+	struct kvm_irqfd irq = { .fd = fd, .gsi = gsi };
+	u64 best = NOT_MEASURED;
+	struct guest g;
+
+	guest_create(&g, WITH_IRQCHIP);
+	must(g.vm, KVM_IOEVENTFD, &bell);
+	if (gsi) {
+		must(g.vm, KVM_SET_GSI_ROUTING, &route);
+		must(g.vm, KVM_IRQFD, &irq);
+	}
+	for (int batch = 0; batch < BATCHES; batch++)
+		best = min(best, run_batch(&g, function) / OPS);
+	guest_destroy(&g);
+	close(fd);
+	return best;
+}
+
+static u64 bench_ioeventfd_port(void)
+{
+	return bench_eventfd(guest_out_batch, 0x80, 1, KVM_IOEVENTFD_FLAG_PIO, 0);
+}
+
+static u64 bench_ioeventfd_memory(void)
+{
+	return bench_eventfd(guest_mmio_batch, GUEST_MMIO, 4, 0, 0);
+}
+
+static u64 bench_irqfd(void)
+{
+	return bench_eventfd(guest_irqfd_batch, 0x80, 1, KVM_IOEVENTFD_FLAG_PIO, 40);
 }
 
 /* The capability, not GET_SUPPORTED_CPUID, says that it is there. */
@@ -591,6 +649,9 @@ static const struct {
 	{ "hypercall", bench_hypercall },
 	{ "OUT to userspace", bench_out },
 	{ "MMIO write to userspace", bench_mmio },
+	{ "OUT to an ioeventfd", bench_ioeventfd_port },
+	{ "MMIO write to an ioeventfd", bench_ioeventfd_memory },
+	{ "the first, irqfd, handler, EOI", bench_irqfd },
 	{ "LAPIC register read", bench_lapic },
 	{ "CR8 write", bench_cr8 },
 	{ "EOI", bench_eoi },
@@ -660,7 +721,7 @@ int main(int argc, char **argv)
 	if (devices > 1)
 		device_init(2, argv + 1);
 
-	printf("%-28s  %12s", "ticks per operation",
+	printf("%-31s  %12s", "ticks per operation",
 	       devices ? argv[1] : "device");
 	if (devices > 1)
 		printf("  %12s  %6s", argv[2], "ratio");
@@ -669,7 +730,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		u64 first, second, ratio;
 
-		printf("%-28s", rows[i].name);
+		printf("%-31s", rows[i].name);
 		if (devices)
 			device_select(argv[1]);
 		first = rows[i].measure();

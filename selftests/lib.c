@@ -135,6 +135,7 @@ int guest_add_vcpu(struct guest *g, unsigned int id)
 
 void guest_create(struct guest *g, unsigned int with)
 {
+	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 
 	memset(g, 0, sizeof(*g));
@@ -143,6 +144,8 @@ void guest_create(struct guest *g, unsigned int with)
 	must(g->vm, KVM_SET_TSS_ADDR, 0xfffbd000);
 	if (with & (WITH_IRQCHIP | WITH_PIT))
 		must(g->vm, KVM_CREATE_IRQCHIP, 0);
+	if (with & WITH_SPLIT)
+		must(g->vm, KVM_ENABLE_CAP, &split);
 	if (with & WITH_PIT)
 		must(g->vm, KVM_CREATE_PIT2, &pit);
 

@@ -97,6 +97,7 @@ extern const char *const mode_names[MODE_COUNT];
 /* What guest_create() adds to a plain VM. */
 #define WITH_IRQCHIP	1u
 #define WITH_PIT	2u
+#define WITH_SPLIT	4u	/* local APICs alone; 24 pins are userspace's */
 
 struct guest {
 	int kvm;		/* the device */

@@ -21,11 +21,18 @@ int mk_irq_line(struct mk_vm *vm, u32 gsi, u32 level, s32 *status)
 	return 0;
 }
 
+/* What the PIC has: the board's one for all, or of userspace's what it has sent this vCPU. */
+static int pic_pending(const struct mk_vcpu *v)
+{
+	const struct mk_irqchip *chip = v->vm->irqchip;
+
+	return unlikely(chip->split) ? mk_lapic_extint_waiting(v) : READ_ONCE(chip->pic_vector);
+}
+
 /* The vector that the vCPU would take now: the PIC's goes before the APIC's own. */
 static int irq_pending(struct mk_vcpu *v)
 {
-	struct mk_irqchip *chip = v->vm->irqchip;
-	int vector = READ_ONCE(chip->pic_vector);
+	int vector = pic_pending(v);
 
 	if (vector >= 0 && mk_lapic_takes_pic(v))
 		return vector;
@@ -37,15 +44,17 @@ static int irq_ack(struct mk_vcpu *v)
 	struct mk_irqchip *chip = v->vm->irqchip;
 	int vector = -1;
 
-	if (READ_ONCE(chip->pic_vector) >= 0 && mk_lapic_takes_pic(v))
-		vector = mk_pic_ack(chip);
+	if (pic_pending(v) >= 0 && mk_lapic_takes_pic(v))
+		vector = unlikely(chip->split) ? mk_lapic_extint_take(v) : mk_pic_ack(chip);
 	return vector >= 0 ? vector : mk_lapic_ack(v);
 }
 
 static bool mmio(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write)
 {
+	struct mk_irqchip *chip = v->vm->irqchip;
+
 	return mk_lapic_mmio(v, gpa, len, data, write) ||
-	       mk_ioapic_mmio(v->vm->irqchip, gpa, len, data, write);
+	       (!chip->split && mk_ioapic_mmio(chip, gpa, len, data, write));
 }
 
 /* All these ports have eight bits; a wider access finds nothing behind its first byte. */
@@ -54,6 +63,8 @@ static bool pio(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool
 	struct mk_irqchip *chip = v->vm->irqchip;
 	u8 val = *(u8 *)data;
 
+	if (chip->split)
+		return false;
 	switch (port) {
 	case 0x20 ... 0x21:
 	case 0xa0 ... 0xa1:
@@ -90,6 +101,7 @@ static const struct mk_board_ops board_ops = {
 	.vcpu_reset = mk_lapic_reset,
 	.irq_pending = irq_pending,
 	.irq_ack = irq_ack,
+	.extint_free = mk_lapic_extint_free,
 	.mmio = mmio,
 	.pio = pio,
 	.get_cr8 = mk_lapic_get_cr8,
@@ -100,18 +112,20 @@ static const struct mk_board_ops board_ops = {
 	.vm_free = vm_free,
 };
 
-static struct mk_irqchip *make_chip(struct mk_vm *vm)
+static struct mk_irqchip *make_chip(struct mk_vm *vm, bool split, u32 nr_reserved)
 {
 	struct mk_irqchip *chip = kzalloc(sizeof(*chip), GFP_KERNEL_ACCOUNT);
 
 	if (!chip)
 		return NULL;
 	chip->vm = vm;
+	chip->split = split;
+	chip->nr_reserved = nr_reserved;
 	raw_spin_lock_init(&chip->lock);
 	raw_spin_lock_init(&chip->map_lock);
 	spin_lock_init(&chip->irqfd_lock);
 	INIT_LIST_HEAD(&chip->irqfds);
-	if (mk_routes_default(chip)) {
+	if (split ? mk_routes_empty(chip) : mk_routes_default(chip)) {
 		kfree(chip);
 		return NULL;
 	}
@@ -120,25 +134,43 @@ static struct mk_irqchip *make_chip(struct mk_vm *vm)
 	return chip;
 }
 
+/* vm->lock held */
+static int set_up(struct mk_vm *vm, struct mk_irqchip *chip)
+{
+	if (!chip)
+		return -ENOMEM;
+	vm->irqchip = chip;
+	vm->kernel_pic = !chip->split;
+	smp_store_release(&vm->board, &board_ops);
+	return 0;
+}
+
 int mk_irqchip_create(struct mk_vm *vm)
 {
-	struct mk_irqchip *chip;
-	int err = 0;
+	int err;
 
 	mutex_lock(&vm->lock);
-	if (vm->irqchip) {
+	if (vm->irqchip)
 		err = -EEXIST;
-	} else if (vm->nr_vcpus) {
+	else if (vm->nr_vcpus)
 		err = -EINVAL;
-	} else {
-		chip = make_chip(vm);
-		if (chip) {
-			vm->irqchip = chip;
-			smp_store_release(&vm->board, &board_ops);
-		} else {
-			err = -ENOMEM;
-		}
-	}
+	else
+		err = set_up(vm, make_chip(vm, false, 0));
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+int mk_irqchip_split(struct mk_vm *vm, u64 nr_reserved)
+{
+	int err;
+
+	if (nr_reserved > MK_NR_GSI)
+		return -EINVAL;
+	mutex_lock(&vm->lock);
+	if (vm->irqchip || vm->nr_vcpus)
+		err = -EEXIST;
+	else
+		err = set_up(vm, make_chip(vm, true, nr_reserved));
 	mutex_unlock(&vm->lock);
 	return err;
 }
@@ -169,7 +201,7 @@ int mk_signal_msi(struct mk_vm *vm, const struct kvm_msi *args)
 
 int mk_irqchip_get(struct mk_vm *vm, struct kvm_irqchip *state)
 {
-	struct mk_irqchip *chip = mk_irqchip_of(vm);
+	struct mk_irqchip *chip = mk_whole_irqchip_of(vm);
 	unsigned long flags;
 	int err = 0;
 
@@ -193,7 +225,7 @@ int mk_irqchip_get(struct mk_vm *vm, struct kvm_irqchip *state)
 
 int mk_irqchip_set(struct mk_vm *vm, const struct kvm_irqchip *state)
 {
-	struct mk_irqchip *chip = mk_irqchip_of(vm);
+	struct mk_irqchip *chip = mk_whole_irqchip_of(vm);
 	unsigned long flags;
 	int err = 0;
 

@@ -21,9 +21,29 @@
 int mk_irqchip_create(struct mk_vm *vm);
 
 /**
+ * mk_irqchip_split - KVM_CAP_SPLIT_IRQCHIP: local APICs alone
+ * @nr_reserved: GSIs below this are pins of userspace's I/O APIC; at most MK_NR_GSI
+ *
+ * Userspace hears of the EOI of a level-triggered interrupt whose vector a route
+ * of these GSIs names: KVM_EXIT_IOAPIC_EOI. No route can name a pin.
+ *
+ * Return: 0; -EINVAL: @nr_reserved; -EEXIST: there is an irqchip, or a vCPU; -ENOMEM.
+ * Context: may sleep; takes vm->lock.
+ */
+int mk_irqchip_split(struct mk_vm *vm, u64 nr_reserved);
+
+/**
+ * mk_lapic_extint - KVM_INTERRUPT with a local APIC in the kernel: userspace's PIC
+ * has been asked, and answers @vector
+ * Return: 0; -ENXIO: the PIC is ours; -EEXIST: one waits already.
+ * Context: vcpu->mutex held.
+ */
+int mk_lapic_extint(struct mk_vcpu *v, u8 vector);
+
+/**
  * mk_irqchip_get, mk_irqchip_set - KVM_GET_IRQCHIP, KVM_SET_IRQCHIP
  * @chip: chip_id says which
- * Return: 0; -ENXIO: no irqchip; -EINVAL: no such chip_id.
+ * Return: 0; -ENXIO: no irqchip, or not the whole of it; -EINVAL: no such chip_id.
  */
 int mk_irqchip_get(struct mk_vm *vm, struct kvm_irqchip *chip);
 int mk_irqchip_set(struct mk_vm *vm, const struct kvm_irqchip *chip);
@@ -56,8 +76,8 @@ int mk_signal_msi(struct mk_vm *vm, const struct kvm_msi *msi);
 
 /**
  * mk_irqfd - KVM_IRQFD
- * Return: 0; -EINVAL: no irqchip, flags, or no eventfd; -EBADF; -EBUSY: it is one
- *         already; -ENOMEM.
+ * Return: 0; -EINVAL: no irqchip, none that resamples, flags, or no eventfd; -EBADF;
+ *         -EBUSY: it is one already; -ENOMEM.
  * Context: may sleep.
  */
 int mk_irqfd(struct mk_vm *vm, const struct kvm_irqfd *args);
@@ -69,7 +89,7 @@ void mk_irqfd_exit(void);
 
 /**
  * mk_pit_create - KVM_CREATE_PIT2; KVM_CREATE_PIT is KVM_PIT_SPEAKER_DUMMY alone
- * Return: 0; -EEXIST; -ENOENT: no irqchip to be wired to; -EINVAL: flags; -ENOMEM.
+ * Return: 0; -EEXIST; -ENOENT: no PIC to be wired to; -EINVAL: flags; -ENOMEM.
  * Context: may sleep; takes vm->lock.
  */
 int mk_pit_create(struct mk_vm *vm, const struct kvm_pit_config *config);

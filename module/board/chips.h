@@ -44,6 +44,8 @@ struct mk_irqchip {
 	u32 delivered;			/* [B] edges in ioapic.irr that have been sent */
 	u32 eoi_pins[MK_NR_VECTORS];	/* [B], read without: pins that wait for a vector's EOI */
 	u32 watched;			/* [B] mk_watched_pins(), as eoi_pins has it */
+	bool split;			/* (c) local APICs alone; the rest is userspace's */
+	u32 nr_reserved;		/* (c) GSIs below this are pins of userspace's I/O APIC */
 	struct mk_pit *pit;		/* set once under vm->lock, with release semantics */
 	struct mk_routes __rcu *routes;	/* replaced under [B] */
 	u8 users[3][KVM_IOAPIC_NUM_PINS]; /* [B] bits of MK_SRC_*, by chip_id and pin */
@@ -63,10 +65,18 @@ enum {
 	MK_LOGICAL_NONE, MK_LOGICAL_FLAT, MK_LOGICAL_CLUSTER, MK_LOGICAL_X2APIC, MK_LOGICAL_MIXED,
 };
 
-/* NULL until KVM_CREATE_IRQCHIP. */
+/* NULL until KVM_CREATE_IRQCHIP, or KVM_CAP_SPLIT_IRQCHIP. */
 static inline struct mk_irqchip *mk_irqchip_of(struct mk_vm *vm)
 {
 	return mk_board(vm) ? vm->irqchip : NULL;
+}
+
+/* NULL unless PIC and I/O APIC are ours, too. */
+static inline struct mk_irqchip *mk_whole_irqchip_of(struct mk_vm *vm)
+{
+	struct mk_irqchip *chip = mk_irqchip_of(vm);
+
+	return chip && !chip->split ? chip : NULL;
 }
 
 /*
@@ -93,7 +103,12 @@ u32 mk_watched_pins(struct mk_irqchip *chip);
 /* Replace the table; 0, -EINVAL, -ENOMEM. vm->lock held. */
 int mk_routes_set(struct mk_irqchip *chip, const struct kvm_irq_routing_entry *entries, u32 nr);
 int mk_routes_default(struct mk_irqchip *chip);
+int mk_routes_empty(struct mk_irqchip *chip);
 void mk_routes_free(struct mk_irqchip *chip);
+/* Whose EOI may userspace want to hear of? Sets pins[vector]; [B] held. */
+void mk_routes_level_vectors(struct mk_irqchip *chip, u32 *pins);
+/* Would a pin of userspace's I/O APIC bring this APIC @vector as a level? */
+bool mk_routes_reach(struct mk_lapic *apic, u8 vector);
 
 /* irqfd.c */
 /* Lower what resamplers hold up on @gsi and tell them; without [B] */
@@ -155,6 +170,8 @@ enum {
 /* dest.c */
 /* Send; @src is the sending APIC, or NULL for the I/O APIC. A status. Any context. */
 int mk_lapic_deliver(struct mk_vm *vm, struct mk_lapic *src, const struct mk_apic_msg *msg);
+/* Is @apic among the destinations of what a device sends? */
+bool mk_lapic_is_destination(const struct mk_lapic *apic, const struct mk_apic_msg *msg);
 
 /* lapic.c: interrupts */
 /* The PIC's output, which is every LINT0 pin, rose. Any context. */
@@ -164,6 +181,12 @@ bool mk_lapic_takes_pic(const struct mk_vcpu *v);
 /* The vector that the APIC would have served now, or -1; ack takes it. */
 int mk_lapic_pending(const struct mk_vcpu *v);
 int mk_lapic_ack(struct mk_vcpu *v);
+
+/* What userspace's PIC has sent it, or -1; take it */
+int mk_lapic_extint_waiting(const struct mk_vcpu *v);
+int mk_lapic_extint_take(struct mk_vcpu *v);
+/* Has it room for an interrupt of userspace's PIC, and would take it? */
+bool mk_lapic_extint_free(struct mk_vcpu *v);
 
 /* lapic_regs.c: what the core's table offers */
 int mk_lapic_init(struct mk_vcpu *v);

@@ -81,6 +81,11 @@ static bool is_destination(const struct mk_lapic *apic, const struct mk_lapic *s
 	return ldr >> 4 == (dest >> 4 & 0xf) && (ldr & dest & 0xf);
 }
 
+bool mk_lapic_is_destination(const struct mk_lapic *apic, const struct mk_apic_msg *msg)
+{
+	return mk_lapic_hw_enabled(apic) && is_destination(apic, NULL, msg);
+}
+
 static void reach_each(struct delivery *d, struct mk_vm *vm, const struct mk_lapic *src)
 {
 	const struct mk_apic_msg *msg = d->msg;

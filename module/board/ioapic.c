@@ -89,14 +89,10 @@ void mk_ioapic_eoi(struct mk_irqchip *chip, u8 vector)
 	raw_spin_unlock_irqrestore(&chip->lock, flags);
 }
 
-/* Enter @pin under the vector whose EOI concerns it. */
-static void watch_eoi(struct mk_irqchip *chip, unsigned int pin)
+/* Is there something to do when the pin's vector is done with? */
+static bool eoi_concerns(const struct mk_irqchip *chip, unsigned int pin)
 {
-	typeof(*chip->ioapic.redirtbl) *e = &chip->ioapic.redirtbl[pin];
-
-	if (e->fields.trig_mode || (chip->watched & BIT(pin)))
-		WRITE_ONCE(chip->eoi_pins[e->fields.vector],
-			   chip->eoi_pins[e->fields.vector] | BIT(pin));
+	return chip->ioapic.redirtbl[pin].fields.trig_mode || (chip->watched & BIT(pin));
 }
 
 /* Replace an entry and keep chip->eoi_pins true. */
@@ -104,8 +100,8 @@ static void set_entry(struct mk_irqchip *chip, unsigned int pin, u64 bits)
 {
 	typeof(*chip->ioapic.redirtbl) *e = &chip->ioapic.redirtbl[pin];
 
-	WRITE_ONCE(chip->eoi_pins[e->fields.vector],
-		   chip->eoi_pins[e->fields.vector] & ~BIT(pin));
+	u8 old = e->fields.vector;
+
 	e->bits = bits;
 	/*
 	 * This version has no EOI register: systems make an entry edge-triggered
@@ -113,18 +109,31 @@ static void set_entry(struct mk_irqchip *chip, unsigned int pin, u64 bits)
 	 */
 	if (!e->fields.trig_mode)
 		e->fields.remote_irr = 0;
-	watch_eoi(chip, pin);
+	/* An EOI of a vector that stays may come right now: it must find the pin. */
+	if (eoi_concerns(chip, pin))
+		WRITE_ONCE(chip->eoi_pins[e->fields.vector],
+			   chip->eoi_pins[e->fields.vector] | BIT(pin));
+	if (old != e->fields.vector || !eoi_concerns(chip, pin))
+		WRITE_ONCE(chip->eoi_pins[old], chip->eoi_pins[old] & ~BIT(pin));
 }
 
 void mk_ioapic_recount(struct mk_irqchip *chip)
 {
-	unsigned int pin;
+	u32 pins[MK_NR_VECTORS] = {};
+	unsigned int i;
 
-	chip->watched = mk_watched_pins(chip);
-	for (pin = 0; pin < MK_NR_VECTORS; pin++)
-		WRITE_ONCE(chip->eoi_pins[pin], 0);
-	for (pin = 0; pin < KVM_IOAPIC_NUM_PINS; pin++)
-		watch_eoi(chip, pin);
+	if (chip->split) {
+		mk_routes_level_vectors(chip, pins);
+	} else {
+		chip->watched = mk_watched_pins(chip);
+		for (i = 0; i < KVM_IOAPIC_NUM_PINS; i++)
+			if (eoi_concerns(chip, i))
+				pins[chip->ioapic.redirtbl[i].fields.vector] |= BIT(i);
+	}
+	/* EOIs are looked up meanwhile: what stays must be there at every moment. */
+	for (i = 0; i < MK_NR_VECTORS; i++)
+		if (chip->eoi_pins[i] != pins[i])
+			WRITE_ONCE(chip->eoi_pins[i], pins[i]);
 }
 
 static u32 read_register(const struct kvm_ioapic_state *s)

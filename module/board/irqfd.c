@@ -272,7 +272,8 @@ int mk_irqfd(struct mk_vm *vm, const struct kvm_irqfd *args)
 
 	if (args->flags & ~(KVM_IRQFD_FLAG_DEASSIGN | KVM_IRQFD_FLAG_RESAMPLE))
 		return -EINVAL;
-	if (!chip)
+	/* What is not wired to a chip of ours is never acknowledged to us. */
+	if (!chip || (chip->split && (args->flags & KVM_IRQFD_FLAG_RESAMPLE)))
 		return -EINVAL;
 	mutex_lock(&vm->lock);
 	err = args->flags & KVM_IRQFD_FLAG_DEASSIGN ? deassign(chip, args) : assign(chip, args);

@@ -11,6 +11,7 @@
  */
 #include <linux/bitops.h>
 
+#include "board/board.h"
 #include "board/lapic.h"
 
 /* The word of IRR, ISR or TMR that has @vector's bit. */
@@ -128,6 +129,25 @@ int mk_lapic_ack(struct mk_vcpu *v)
 	return vector;
 }
 
+/*
+ * A level came as one: userspace hears of its end wherever the route points by
+ * now. For an edge with a level's vector it does, as of stock KVM, where the route
+ * points here.
+ */
+static void tell_ioapic(struct mk_lapic *apic, u8 vector)
+{
+	struct mk_vcpu *v = apic->v;
+
+	if (!apic->chip->split) {
+		mk_ioapic_eoi(apic->chip, vector);
+	} else if ((atomic_read(word_of(apic, APIC_TMR, vector)) & BIT(vector % 32)) ||
+		   mk_routes_reach(apic, vector)) {
+		/* Taken before the next entry: there is never a second one. */
+		v->eoi_vector = vector;
+		mk_request(v, MK_REQ_EOI_EXIT);
+	}
+}
+
 void mk_lapic_eoi(struct mk_lapic *apic)
 {
 	int vector = highest(apic, APIC_ISR, apic->isr_words);
@@ -141,7 +161,7 @@ void mk_lapic_eoi(struct mk_lapic *apic)
 		__clear_bit(vector / 32, &apic->isr_words);
 	update_ppr(apic);
 	if (READ_ONCE(apic->chip->eoi_pins[vector]))
-		mk_ioapic_eoi(apic->chip, vector);
+		tell_ioapic(apic, vector);
 	mk_lapic_recheck(apic);
 }
 
@@ -224,6 +244,38 @@ bool mk_lapic_takes_pic(const struct mk_vcpu *v)
 	/* A disabled APIC is transparent: the pin is the CPU's INTR. */
 	return !mk_lapic_hw_enabled(apic) ||
 	       (!(lvt & APIC_LVT_MASKED) && GET_APIC_DELIVERY_MODE(lvt) == MK_DM_EXTINT);
+}
+
+int mk_lapic_extint_waiting(const struct mk_vcpu *v)
+{
+	return ((const struct mk_lapic *)v->apic)->extint;
+}
+
+int mk_lapic_extint_take(struct mk_vcpu *v)
+{
+	struct mk_lapic *apic = v->apic;
+	int vector = apic->extint;
+
+	apic->extint = -1;
+	return vector;
+}
+
+bool mk_lapic_extint_free(struct mk_vcpu *v)
+{
+	return mk_lapic_extint_waiting(v) < 0 && mk_lapic_takes_pic(v);
+}
+
+int mk_lapic_extint(struct mk_vcpu *v, u8 vector)
+{
+	struct mk_lapic *apic = v->apic;
+
+	if (!apic->chip->split)
+		return -ENXIO;
+	if (apic->extint >= 0)
+		return -EEXIST;
+	apic->extint = vector;
+	mk_request(v, MK_REQ_EVENT);
+	return 0;
 }
 
 void mk_lapic_lint0(struct mk_vm *vm)

@@ -31,6 +31,7 @@ struct mk_lapic {
 	unsigned long irr_words;	/* (a) summary of IRR */
 	unsigned long isr_words;	/* summary of ISR */
 	atomic_t errors;		/* (a) what the next write to ESR makes visible */
+	int extint;			/* what userspace's PIC has answered; -1: nothing */
 	unsigned int lowest_taken;	/* (a) lowest-priority interrupts it was chosen for */
 	struct hrtimer timer;
 	u64 period;			/* ns from initial count to 0; 0: stopped */

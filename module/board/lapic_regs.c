@@ -496,6 +496,7 @@ int mk_lapic_init(struct mk_vcpu *v)
 	}
 	apic->v = v;
 	apic->chip = v->vm->irqchip;
+	apic->extint = -1;
 	hrtimer_init(&apic->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	apic->timer.function = timer_fired;
 	v->apic = apic;

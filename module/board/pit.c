@@ -427,7 +427,7 @@ int mk_pit_create(struct mk_vm *vm, const struct kvm_pit_config *config)
 		return -EINVAL;
 	mutex_lock(&vm->lock);
 	chip = vm->irqchip;
-	if (!chip) {
+	if (!chip || chip->split) {
 		err = -ENOENT;
 		goto out;
 	}

@@ -13,7 +13,7 @@
 #include <linux/slab.h>
 
 #include "board/board.h"
-#include "board/chips.h"
+#include "board/lapic.h"
 
 #define NR_CHIPS	3	/* KVM_IRQCHIP_PIC_MASTER, _PIC_SLAVE, _IOAPIC */
 #define NO_GSI		-1
@@ -40,9 +40,9 @@ static unsigned int pins_of(unsigned int chip)
 
 /* --- Interrupts --- */
 
-int mk_msi_send(struct mk_vm *vm, const struct kvm_irq_routing_msi *msi)
+static struct mk_apic_msg message_of(const struct kvm_irq_routing_msi *msi)
 {
-	struct mk_apic_msg msg = {
+	return (struct mk_apic_msg){
 		.dest = (msi->address_lo >> 12) & 0xff,
 		.vector = msi->data,
 		/* The redirection hint asks for one of several destinations. */
@@ -50,6 +50,11 @@ int mk_msi_send(struct mk_vm *vm, const struct kvm_irq_routing_msi *msi)
 		.logical = msi->address_lo & BIT(2),
 		.level = msi->data & BIT(15),
 	};
+}
+
+int mk_msi_send(struct mk_vm *vm, const struct kvm_irq_routing_msi *msi)
+{
+	const struct mk_apic_msg msg = message_of(msi);
 
 	return mk_lapic_deliver(vm, NULL, &msg);
 }
@@ -180,14 +185,56 @@ u32 mk_watched_pins(struct mk_irqchip *chip)
 	return pins;
 }
 
+/* --- Pins of userspace's I/O APIC: levels among the first routes --- */
+
+/* How many routes there are of the reserved GSIs. */
+static u32 nr_reserved(const struct mk_irqchip *chip, const struct mk_routes *routes)
+{
+	return routes->first[min(chip->nr_reserved, routes->nr_gsi)];
+}
+
+void mk_routes_level_vectors(struct mk_irqchip *chip, u32 *pins)
+{
+	const struct mk_routes *routes;
+	u32 i;
+
+	rcu_read_lock();
+	routes = rcu_dereference(chip->routes);
+	for (i = 0; i < nr_reserved(chip, routes); i++) {
+		const struct mk_apic_msg msg = message_of(&routes->route[i].msi);
+
+		if (msg.level)
+			pins[msg.vector] = 1;
+	}
+	rcu_read_unlock();
+}
+
+bool mk_routes_reach(struct mk_lapic *apic, u8 vector)
+{
+	const struct mk_irqchip *chip = apic->chip;
+	const struct mk_routes *routes;
+	bool yes = false;
+	u32 i;
+
+	rcu_read_lock();
+	routes = rcu_dereference(chip->routes);
+	for (i = 0; !yes && i < nr_reserved(chip, routes); i++) {
+		const struct mk_apic_msg msg = message_of(&routes->route[i].msi);
+
+		yes = msg.level && msg.vector == vector && mk_lapic_is_destination(apic, &msg);
+	}
+	rcu_read_unlock();
+	return yes;
+}
+
 /* --- The table --- */
 
-static int fill_route(struct route *route, const struct kvm_irq_routing_entry *e)
+static int fill_route(struct route *route, const struct kvm_irq_routing_entry *e, bool split)
 {
 	route->type = e->type;
 	switch (e->type) {
 	case KVM_IRQ_ROUTING_IRQCHIP:
-		if (e->flags || e->u.irqchip.irqchip >= NR_CHIPS ||
+		if (split || e->flags || e->u.irqchip.irqchip >= NR_CHIPS ||
 		    e->u.irqchip.pin >= pins_of(e->u.irqchip.irqchip))
 			return -EINVAL;
 		route->chip = e->u.irqchip.irqchip;
@@ -211,7 +258,8 @@ static bool goes_with(const struct route *a, const struct route *b)
 }
 
 /* Sort @entries into @routes, whose first[] is zero. */
-static int fill_routes(struct mk_routes *routes, const struct kvm_irq_routing_entry *entries, u32 nr)
+static int fill_routes(struct mk_routes *routes, const struct kvm_irq_routing_entry *entries,
+		       u32 nr, bool split)
 {
 	u32 i, j, gsi, *first = routes->first;
 	int err;
@@ -225,7 +273,7 @@ static int fill_routes(struct mk_routes *routes, const struct kvm_irq_routing_en
 	for (i = 0; i < nr; i++) {
 		struct route *route = &routes->route[first[entries[i].gsi + 1]++];
 
-		err = fill_route(route, &entries[i]);
+		err = fill_route(route, &entries[i], split);
 		if (err)
 			return err;
 		if (route->type == KVM_IRQ_ROUTING_IRQCHIP)
@@ -239,7 +287,7 @@ static int fill_routes(struct mk_routes *routes, const struct kvm_irq_routing_en
 	return 0;
 }
 
-static struct mk_routes *make_routes(const struct kvm_irq_routing_entry *entries, u32 nr)
+static struct mk_routes *make_routes(const struct kvm_irq_routing_entry *entries, u32 nr, bool split)
 {
 	struct mk_routes *routes;
 	u32 nr_gsi = 1, i;
@@ -259,7 +307,7 @@ static struct mk_routes *make_routes(const struct kvm_irq_routing_entry *entries
 	routes->nr = nr;
 	routes->route = (void *)routes + head;
 	memset(routes->gsi_of, 0xff, sizeof(routes->gsi_of));
-	err = fill_routes(routes, entries, nr);
+	err = fill_routes(routes, entries, nr, split);
 	if (err) {
 		kvfree(routes);
 		return ERR_PTR(err);
@@ -269,7 +317,7 @@ static struct mk_routes *make_routes(const struct kvm_irq_routing_entry *entries
 
 int mk_routes_set(struct mk_irqchip *chip, const struct kvm_irq_routing_entry *entries, u32 nr)
 {
-	struct mk_routes *routes = make_routes(entries, nr), *old;
+	struct mk_routes *routes = make_routes(entries, nr, chip->split), *old;
 	unsigned long flags;
 
 	if (IS_ERR(routes))
@@ -297,7 +345,17 @@ int mk_routes_default(struct mk_irqchip *chip)
 				.gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP,
 				.u.irqchip = { .irqchip = gsi / 8, .pin = gsi % 8 } };
 	}
-	routes = make_routes(entries, e - entries);
+	routes = make_routes(entries, e - entries, false);
+	if (IS_ERR(routes))
+		return PTR_ERR(routes);
+	rcu_assign_pointer(chip->routes, routes);
+	return 0;
+}
+
+int mk_routes_empty(struct mk_irqchip *chip)
+{
+	struct mk_routes *routes = make_routes(NULL, 0, true);
+
 	if (IS_ERR(routes))
 		return PTR_ERR(routes);
 	rcu_assign_pointer(chip->routes, routes);

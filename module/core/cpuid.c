@@ -92,7 +92,7 @@ static u32 feature_bits(const struct feature_word *w)
 	return bits | w->always;
 }
 
-static u64 supported_xcr0(void)
+u64 mk_supported_xcr0(void)
 {
 	u64 xcr0;
 
@@ -153,7 +153,7 @@ static void add_caches(struct fill *f, u32 function)
 
 static void add_xstate(struct fill *f)
 {
-	u64 xcr0 = supported_xcr0();
+	u64 xcr0 = mk_supported_xcr0();
 	struct kvm_cpuid_entry2 *e = add(f, 0xd, 0, true);
 	int i;
 
@@ -484,7 +484,7 @@ static void derive(struct mk_vcpu *v)
 	e = mk_cpuid_find(v, 0x80000008, 0);
 	v->maxphyaddr = e && (e->eax & 0xff) ? clamp(e->eax & 0xff, 32u, 52u) : 36;
 	e = mk_cpuid_find(v, 0xd, 0);
-	v->guest_xcr0_allowed = e ? (e->eax | (u64)e->edx << 32) & supported_xcr0() : 0;
+	v->guest_xcr0_allowed = e ? (e->eax | (u64)e->edx << 32) & mk_supported_xcr0() : 0;
 	e = mk_cpuid_find(v, 0, 0);
 	v->cpuid_intel = e && e->ebx == 0x756e6547;	/* "Genu" */
 }

@@ -19,6 +19,7 @@
 
 #include <uapi/asm/debugreg.h>
 
+#include "core/doorbell.h"
 #include "core/memory.h"
 #include "core/vcpu.h"
 #include "logic/exec.h"
@@ -104,7 +105,8 @@ static int device_access(struct mk_vcpu *v, gpa_t gpa, void *buf, unsigned int l
 	*f = (struct mk_fragment){ .gpa = gpa, .len = len, .write = write };
 	if (write)
 		memcpy(f->data, buf, len);
-	f->done = board && board->mmio(v, gpa, len, f->data, write);
+	f->done = (board && board->mmio(v, gpa, len, f->data, write)) ||
+		  (write && mk_doorbell(v->vm, MK_SPACE_MMIO, gpa, len, f->data));
 	v->nr_frag++;
 	v->frag_pos++;
 	if (!f->done && !write)
@@ -118,6 +120,7 @@ struct context {
 	struct mk_vcpu *v;
 	struct mk_walk_cfg cfg;
 	struct mk_walk_mem mem;
+	bool can_walk;		/* the two are filled */
 	bool operand_known;	/* v->exit.gpa is where the memory operand is */
 	bool vmm_fault;		/* the VMM's own memory refused */
 	bool pio_answered;	/* the PIO page holds what this IN or INS asked for */
@@ -140,6 +143,17 @@ static bool operand_known(const struct mk_exit *exit, const struct mk_insn *insn
 	return exit->kind == MK_EXIT_TDP_FAULT && (exit->access & MK_TDP_FINAL);
 }
 
+/*
+ * Is it the access that made the exit? Then that has found a device there. A write's
+ * exit says nothing of reads, which memory that is read-only answers.
+ */
+static bool is_faulting(const struct context *c, gpa_t gpa, bool write)
+{
+	const struct mk_exit *exit = &c->v->exit;
+
+	return c->operand_known && gpa == exit->gpa && write == !!(exit->access & MK_TDP_WRITE);
+}
+
 static int translate(struct mk_exec *x, u64 gva, u32 access, gpa_t *gpa)
 {
 	struct context *c = x->ctx;
@@ -151,6 +165,11 @@ static int translate(struct mk_exec *x, u64 gva, u32 access, gpa_t *gpa)
 	    (!(access & MK_ACC_WRITE) || (exit->access & MK_TDP_WRITE))) {
 		*gpa = exit->gpa;
 		return MK_EXEC_OK;
+	}
+	if (!c->can_walk) {
+		mk_walk_setup(c->v, &c->cfg);
+		mk_walk_memory(c->v, &c->mem, true);
+		c->can_walk = true;
 	}
 	switch (mk_walk(&c->cfg, &c->mem, gva, access, &res)) {
 	case MK_WALK_OK:
@@ -198,7 +217,7 @@ static int access_memory(struct mk_exec *x, u64 gva, void *buf, unsigned int siz
 		if (crosses && !second)
 			len = min_t(unsigned int, len, PAGE_SIZE - offset_in_page(gpa));
 
-		if (!is_memory(vm, gpa, write)) {
+		if (is_faulting(c, gpa, write) || !is_memory(vm, gpa, write)) {
 			len = min(len, 8u);
 			status = device_access(c->v, gpa, buf + done, len, write);
 			if (status != MK_EXEC_OK)
@@ -278,6 +297,13 @@ static int pio(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsign
 			board->pio(v, port, size, buf + i * size, !in);
 		return MK_EXEC_OK;
 	}
+	while (!in && mk_doorbell(v->vm, MK_SPACE_PIO, port, size, buf)) {
+		if (!--count)
+			return MK_EXEC_OK;
+		buf += size;
+	}
+	/* What is left of a string moves to where userspace looks for it. */
+	memmove(v->pio_page, buf, in ? 0 : size * count);
 	mk_pio_exit(v, port, size, count, in);
 	v->complete = in ? in_answered : out_taken;
 	return in ? MK_EXEC_USER : MK_EXEC_OK;
@@ -337,6 +363,27 @@ static enum mk_next unknown(struct mk_vcpu *v, const u8 *bytes, unsigned int n)
 	return MK_DEAD;
 }
 
+/* mk_insn_decode(), which depends on nothing but its arguments, remembered. */
+static int decode(struct mk_vcpu *v, struct mk_insn *insn, const u8 *bytes, unsigned int n,
+		  enum mk_cpu_mode mode)
+{
+	struct mk_decoded *d = &v->decoded[v->cpu.rip & (MK_NR_DECODED - 1)];
+	int status;
+
+	if (d->insn.len && d->insn.len <= n && d->mode == mode &&
+	    !memcmp(d->bytes, bytes, d->insn.len)) {
+		*insn = d->insn;
+		return MK_INSN_OK;
+	}
+	status = mk_insn_decode(insn, bytes, n, mode);
+	if (status == MK_INSN_OK) {
+		memcpy(d->bytes, bytes, insn->len);
+		d->mode = mode;
+		d->insn = *insn;
+	}
+	return status;
+}
+
 enum mk_next mk_emulate(struct mk_vcpu *v)
 {
 	struct mk_cpu *cpu = &v->cpu;
@@ -354,7 +401,7 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 		return MK_RESUME;
 
 	x.cpu.mode = mk_cpu_code_mode(cpu);
-	switch (mk_insn_decode(&x.insn, bytes, n, x.cpu.mode)) {
+	switch (decode(v, &x.insn, bytes, n, x.cpu.mode)) {
 	case MK_INSN_OK:
 		v->vmm_refused = false;	/* if it was, then behind the instruction */
 		break;
@@ -391,8 +438,6 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 	x.ctx = &c;
 	x.bounce = v->pio_page;
 	x.bounce_size = PAGE_SIZE;
-	mk_walk_setup(v, &c.cfg);
-	mk_walk_memory(v, &c.mem, true);
 	tf = cpu->rflags & X86_EFLAGS_TF;
 
 	for (i = 0;; i++) {

@@ -129,6 +129,12 @@ bool mk_event_waiting(struct mk_vcpu *v)
 	       (mk_irq_allowed(v) && irq_waiting(v));
 }
 
+bool mk_extint_free(struct mk_vcpu *v)
+{
+	return !v->vm->kernel_pic && v->user_irq < 0 &&
+	       (!v->apic || mk_board(v->vm)->extint_free(v));
+}
+
 /* Take the next interrupt for good: its acknowledge cycle has happened. */
 static int irq_take(struct mk_vcpu *v)
 {
@@ -155,10 +161,12 @@ static void inject_exception(struct mk_vcpu *v)
 		.error = ex->error,
 	};
 	if (ex->vector == PF) {
-		cpu->cr2 = ex->payload;
+		if (!ex->told)
+			cpu->cr2 = ex->payload;
 	} else if (ex->vector == DB) {
 		mk_cpu_touch(cpu, MK_G_DR);
-		cpu->dr6 = (cpu->dr6 & ~(u64)DR_TRAP_BITS) | ex->payload;
+		if (!ex->told)
+			cpu->dr6 = (cpu->dr6 & ~(u64)DR_TRAP_BITS) | ex->payload;
 		/* Debug traps report what is behind them; breakpoints on fetch are faults. */
 		trap = true;
 		cpu->dr7 &= ~(u64)MK_DR7_GD;
@@ -211,5 +219,5 @@ void mk_events_prepare(struct mk_vcpu *v)
 	/* What did not fit into this entry gets a window. */
 	cpu->nmi_window = atomic_read(&v->nmis);
 	cpu->irq_window = irq_waiting(v) ||
-			  (!v->apic && READ_ONCE(v->run->request_interrupt_window));
+			  (READ_ONCE(v->run->request_interrupt_window) && mk_extint_free(v));
 }

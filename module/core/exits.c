@@ -12,6 +12,7 @@
 #include <linux/kvm_para.h>
 #include <asm/trapnr.h>
 
+#include "core/doorbell.h"
 #include "core/mmu.h"
 #include "core/vcpu.h"
 
@@ -323,6 +324,8 @@ static enum mk_next exit_io(struct mk_vcpu *v, struct mk_exit *x)
 			set_acc(v, &data, x->io.size);
 		return MK_DONE;
 	}
+	if (!x->io.in && mk_doorbell(v->vm, MK_SPACE_PIO, x->io.port, x->io.size, &data))
+		return MK_DONE;
 	mk_pio_exit(v, x->io.port, x->io.size, 1, x->io.in);
 	if (x->io.in) {
 		v->complete = in_done;
@@ -331,6 +334,14 @@ static enum mk_next exit_io(struct mk_vcpu *v, struct mk_exit *x)
 		v->complete = out_done;
 	}
 	return MK_TO_USER;
+}
+
+/* Where spinlocks sleep, those of eventfds do too. */
+static enum mk_next exit_io_fast(struct mk_vcpu *v, struct mk_exit *x)
+{
+	if (x->io.string || IS_ENABLED(CONFIG_PREEMPT_RT))
+		return MK_SLOW;
+	return exit_io(v, x);
 }
 
 static enum mk_next exit_tdp_fault(struct mk_vcpu *v, struct mk_exit *x)
@@ -376,58 +387,61 @@ static enum mk_next exit_unknown(struct mk_vcpu *v, struct mk_exit *x)
 }
 
 /*
- * FAST: the guest is entered again with interrupts still disabled. Only where
- * it then gets to an instruction boundary: there an interrupt of the host
+ * A fast handler may enter the guest again with interrupts still disabled. Only
+ * where it then gets to an instruction boundary: there an interrupt of the host
  * ends its run. An exception that recurs in its own delivery never comes to
  * one, and windows precede interrupts.
  */
-#define FAST	BIT(0)
-#define INSN	BIT(1)	/* an instruction exited: x->len must be known */
+#define FAST(fn)	fn, fn
+#define SLOW(fn)	fn, NULL
+#define INSN		true	/* an instruction exited: x->len must be known */
+
+typedef enum mk_next (*handler)(struct mk_vcpu *v, struct mk_exit *x);
 
 static const struct {
-	enum mk_next (*fn)(struct mk_vcpu *v, struct mk_exit *x);
-	unsigned int flags;
+	handler slow, fast;
+	bool insn;
 } handlers[MK_EXIT_NR] = {
-	[MK_EXIT_NONE]		= { exit_unknown },
-	[MK_EXIT_INTR]		= { exit_resume },	/* taken when interrupts are enabled */
-	[MK_EXIT_NMI]		= { exit_resume, FAST },
-	[MK_EXIT_EXCEPTION]	= { exit_exception },
-	[MK_EXIT_TRIPLE_FAULT]	= { exit_triple_fault },
-	[MK_EXIT_INIT]		= { exit_resume },
-	[MK_EXIT_SMI]		= { exit_resume },
-	[MK_EXIT_IRQ_WINDOW]	= { exit_window },
-	[MK_EXIT_NMI_WINDOW]	= { exit_window },
-	[MK_EXIT_TASK_SWITCH]	= { exit_task_switch },
-	[MK_EXIT_CPUID]		= { exit_cpuid, FAST | INSN },
-	[MK_EXIT_HLT]		= { exit_hlt, INSN },
-	[MK_EXIT_INVD]		= { exit_done, FAST | INSN },
-	[MK_EXIT_WBINVD]	= { exit_done, FAST | INSN },
-	[MK_EXIT_RDPMC]		= { exit_rdpmc, FAST },
-	[MK_EXIT_HYPERCALL]	= { exit_hypercall, FAST | INSN },
-	[MK_EXIT_CR]		= { exit_cr, INSN },
-	[MK_EXIT_DR]		= { exit_dr, FAST | INSN },
-	[MK_EXIT_IO]		= { exit_io, INSN },
-	[MK_EXIT_RDMSR]		= { exit_rdmsr, FAST | INSN },
-	[MK_EXIT_WRMSR]		= { exit_wrmsr, FAST | INSN },
-	[MK_EXIT_XSETBV]	= { exit_xsetbv, INSN },
-	[MK_EXIT_PAUSE]		= { exit_pause, INSN },
-	[MK_EXIT_MONITOR]	= { exit_done, FAST | INSN },
-	[MK_EXIT_MWAIT]		= { exit_done, FAST | INSN },
-	[MK_EXIT_TDP_FAULT]	= { exit_tdp_fault },
-	[MK_EXIT_TDP_MISCONFIG]	= { exit_tdp_misconfig },
-	[MK_EXIT_UNDEFINED]	= { exit_undefined, FAST },
-	[MK_EXIT_FAIL_ENTRY]	= { exit_fail_entry },
-	[MK_EXIT_UNKNOWN]	= { exit_unknown },
+	[MK_EXIT_NONE]		= { SLOW(exit_unknown) },
+	[MK_EXIT_INTR]		= { SLOW(exit_resume) },	/* taken when interrupts are enabled */
+	[MK_EXIT_NMI]		= { FAST(exit_resume) },
+	[MK_EXIT_EXCEPTION]	= { SLOW(exit_exception) },
+	[MK_EXIT_TRIPLE_FAULT]	= { SLOW(exit_triple_fault) },
+	[MK_EXIT_INIT]		= { SLOW(exit_resume) },
+	[MK_EXIT_SMI]		= { SLOW(exit_resume) },
+	[MK_EXIT_IRQ_WINDOW]	= { SLOW(exit_window) },
+	[MK_EXIT_NMI_WINDOW]	= { SLOW(exit_window) },
+	[MK_EXIT_TASK_SWITCH]	= { SLOW(exit_task_switch) },
+	[MK_EXIT_CPUID]		= { FAST(exit_cpuid), INSN },
+	[MK_EXIT_HLT]		= { SLOW(exit_hlt), INSN },
+	[MK_EXIT_INVD]		= { FAST(exit_done), INSN },
+	[MK_EXIT_WBINVD]	= { FAST(exit_done), INSN },
+	[MK_EXIT_RDPMC]		= { FAST(exit_rdpmc) },
+	[MK_EXIT_HYPERCALL]	= { FAST(exit_hypercall), INSN },
+	[MK_EXIT_CR]		= { SLOW(exit_cr), INSN },
+	[MK_EXIT_DR]		= { FAST(exit_dr), INSN },
+	[MK_EXIT_IO]		= { exit_io, exit_io_fast, INSN },
+	[MK_EXIT_RDMSR]		= { FAST(exit_rdmsr), INSN },
+	[MK_EXIT_WRMSR]		= { FAST(exit_wrmsr), INSN },
+	[MK_EXIT_XSETBV]	= { SLOW(exit_xsetbv), INSN },
+	[MK_EXIT_PAUSE]		= { SLOW(exit_pause), INSN },
+	[MK_EXIT_MONITOR]	= { FAST(exit_done), INSN },
+	[MK_EXIT_MWAIT]		= { FAST(exit_done), INSN },
+	[MK_EXIT_TDP_FAULT]	= { SLOW(exit_tdp_fault) },
+	[MK_EXIT_TDP_MISCONFIG]	= { SLOW(exit_tdp_misconfig) },
+	[MK_EXIT_UNDEFINED]	= { FAST(exit_undefined) },
+	[MK_EXIT_FAIL_ENTRY]	= { SLOW(exit_fail_entry) },
+	[MK_EXIT_UNKNOWN]	= { SLOW(exit_unknown) },
 };
 
-static bool needs_fill(const struct mk_exit *x, unsigned int flags)
+static bool needs_fill(const struct mk_exit *x)
 {
-	return (flags & INSN) && (!x->len || (x->flags & MK_XF_DECODE));
+	return handlers[x->kind].insn && (!x->len || (x->flags & MK_XF_DECODE));
 }
 
-static enum mk_next handle(struct mk_vcpu *v, struct mk_exit *x)
+static enum mk_next handle(struct mk_vcpu *v, struct mk_exit *x, handler fn)
 {
-	enum mk_next next = handlers[x->kind].fn(v, x);
+	enum mk_next next = fn(v, x);
 
 	if (next != MK_DONE)
 		return next;
@@ -438,16 +452,16 @@ static enum mk_next handle(struct mk_vcpu *v, struct mk_exit *x)
 /* CR and DR exits carry a flag that only some CPUs set: see MK_XF_DECODE. */
 enum mk_next mk_exit_fast(struct mk_vcpu *v, struct mk_exit *x)
 {
-	unsigned int flags = handlers[x->kind].flags;
+	handler fast = handlers[x->kind].fast;
 
-	if (!(flags & FAST) || (needs_fill(x, flags) && !mk_insn_fill(v, x, false)))
+	if (!fast || (needs_fill(x) && !mk_insn_fill(v, x, false)))
 		return MK_SLOW;
-	return handle(v, x);
+	return handle(v, x, fast);
 }
 
 enum mk_next mk_exit_slow(struct mk_vcpu *v, struct mk_exit *x)
 {
-	if (needs_fill(x, handlers[x->kind].flags) && !mk_insn_fill(v, x, true)) {
+	if (needs_fill(x) && !mk_insn_fill(v, x, true)) {
 		if (v->exception.pending)
 			return MK_RESUME;
 		mk_cpu_need(&v->cpu, MK_G_RIP);
@@ -457,5 +471,5 @@ enum mk_next mk_exit_slow(struct mk_vcpu *v, struct mk_exit *x)
 			      "the instruction at rip 0x%llx that made the exit cannot be read or is not what the exit says",
 			      v->cpu.rip);
 	}
-	return handle(v, x);
+	return handle(v, x, handlers[x->kind].slow);
 }

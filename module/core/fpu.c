@@ -182,6 +182,24 @@ int mk_set_fpu(struct mk_vcpu *v, const struct kvm_fpu *fpu)
 	return 0;
 }
 
+/* What no component that is offered reaches is not asked for. */
+u32 mk_xsave_size(void)
+{
+	return max_t(u32, sizeof(struct kvm_xsave), mk_xstate_size(mk_supported_xcr0(), false));
+}
+
+void mk_get_xsave(struct mk_vcpu *v, void *buf)
+{
+	memset(buf, 0, mk_xsave_size());
+	fpu_copy_guest_fpstate_to_uabi(&v->fpu, buf, mk_xsave_size(), mk_supported_xcr0(),
+				       v->cpu.pkru);
+}
+
+int mk_set_xsave(struct mk_vcpu *v, const void *buf)
+{
+	return fpu_copy_uabi_to_guest_fpstate(&v->fpu, buf, mk_supported_xcr0(), &v->cpu.pkru);
+}
+
 #define XMM_EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) \
 		    X(8) X(9) X(10) X(11) X(12) X(13) X(14) X(15)
 

@@ -24,9 +24,6 @@
 #define MTRR_VAR_COUNT		8
 #define MTRR_CAP		(MTRR_VAR_COUNT | BIT(8) | BIT(10))	/* fixed ranges, WC */
 
-#define MC_BANKS		32
-#define MCG_CAP			(MC_BANKS | BIT(8))	/* MCG_CTL is there */
-
 static const u32 msr_list[] = {
 	MSR_IA32_TSC, MSR_IA32_TSC_ADJUST, MSR_IA32_APICBASE,
 	MSR_IA32_SYSENTER_CS, MSR_IA32_SYSENTER_ESP, MSR_IA32_SYSENTER_EIP,
@@ -220,6 +217,10 @@ static int board_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 {
 	if (v->apic)
 		return mk_board(v->vm)->msr_get(v, msr, val, host);
+	if (msr == MSR_IA32_TSC_DEADLINE) {
+		*val = 0;
+		return 0;
+	}
 	if (msr != MSR_IA32_APICBASE)
 		return -ENOENT;
 	*val = v->apic_base;
@@ -230,6 +231,8 @@ static int board_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 {
 	if (v->apic)
 		return mk_board(v->vm)->msr_set(v, msr, val, host);
+	if (msr == MSR_IA32_TSC_DEADLINE)
+		return 0;	/* it is in the list, and a timer of nobody */
 	if (msr != MSR_IA32_APICBASE)
 		return -ENOENT;
 	v->apic_base = val;
@@ -293,17 +296,7 @@ int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 		*val = v->arch_capabilities;
 		return host || mk_guest_has(v, 7, 0, 3, X86_FEATURE_ARCH_CAPABILITIES & 31) ?
 			       0 : -EINVAL;
-	case MSR_IA32_MCG_CAP:
-		*val = MCG_CAP;
-		return 0;
-	case MSR_IA32_MCG_STATUS:
-		*val = v->mcg_status;
-		return 0;
-	case MSR_IA32_MCG_CTL:
-		*val = v->mcg_ctl;
-		return 0;
 	/* Read as zero, as on a machine whose firmware left them alone. */
-	case MSR_IA32_MC0_CTL ... MSR_IA32_MC0_CTL + 4 * MC_BANKS - 1:
 	case MSR_IA32_PLATFORM_ID:
 	case MSR_IA32_EBL_CR_POWERON:
 	case MSR_IA32_LASTBRANCHFROMIP:
@@ -330,6 +323,8 @@ int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 	}
 
 	err = mtrr_get(v, msr, val);
+	if (err == -ENOENT)
+		err = mk_mce_msr_get(v, msr, val, host);
 	if (err == -ENOENT)
 		err = board_msr_get(v, msr, val, host);
 	return err ? -EINVAL : 0;
@@ -420,17 +415,6 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 			return -EINVAL;
 		v->arch_capabilities = val;
 		return 0;
-	case MSR_IA32_MCG_STATUS:
-		v->mcg_status = val;
-		return 0;
-	case MSR_IA32_MCG_CTL:
-		if (val && val != ~0ull)
-			return -EINVAL;
-		v->mcg_ctl = val;
-		return 0;
-	/* Machine-check banks never report: only what clears them may be written. */
-	case MSR_IA32_MC0_CTL ... MSR_IA32_MC0_CTL + 4 * MC_BANKS - 1:
-		return !val || (!(msr & 3) && val == ~0ull) || host ? 0 : -EINVAL;
 	/* Written by firmware or a kernel's set-up; nothing here follows from it. */
 	case MSR_K7_HWCR:
 	case MSR_AMD_NB_CFG:
@@ -450,6 +434,8 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 
 	err = mtrr_set(v, msr, val);
 	if (err == -ENOENT)
+		err = mk_mce_msr_set(v, msr, val, host);
+	if (err == -ENOENT)
 		err = board_msr_set(v, msr, val, host);
 	return err ? -EINVAL : 0;
 }
@@ -461,8 +447,7 @@ void mk_msr_reset(struct mk_vcpu *v)
 	v->mtrr_def_type = 0;
 	memset(v->mtrr_fixed, 0, sizeof(v->mtrr_fixed));
 	memset(v->mtrr_var, 0, sizeof(v->mtrr_var));
-	v->mcg_status = 0;
-	v->mcg_ctl = ~0ull;
+	v->mcg_status = v->mcg_ctl = 0;
 	v->apic_base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
 		       (mk_is_boot_vcpu(v) ? MSR_IA32_APICBASE_BSP : 0);
 	v->ucode_rev = boot_cpu_data.x86_vendor == X86_VENDOR_AMD ? 0x01000065 : 0x100000000ull;

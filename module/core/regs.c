@@ -173,7 +173,8 @@ int mk_set_xcr(struct mk_vcpu *v, u32 index, u64 val)
 
 	if (index)
 		return -EINVAL;
-	if (!(val & XFEATURE_MASK_FP) || (val & ~v->guest_xcr0_allowed))
+	/* A VMM sets what every CPU starts with, also where there is no XSAVE. */
+	if (!(val & XFEATURE_MASK_FP) || (val & ~(v->guest_xcr0_allowed | XFEATURE_MASK_FP)))
 		return -EINVAL;
 	if ((val & XFEATURE_MASK_YMM) && !(val & XFEATURE_MASK_SSE))
 		return -EINVAL;

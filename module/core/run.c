@@ -131,6 +131,11 @@ static enum mk_next take_requests(struct mk_vcpu *v)
 		v->cpu.flush |= MK_FLUSH_TDP;
 	if (unlikely(test_and_clear_bit(MK_REQ_TRIPLE_FAULT, &v->requests)))
 		return triple_fault(v);
+	if (unlikely(test_and_clear_bit(MK_REQ_EOI_EXIT, &v->requests))) {
+		v->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
+		v->run->eoi.vector = v->eoi_vector;
+		return MK_TO_USER;
+	}
 	if (unlikely(v->requests & MK_STARTUP_REQS))
 		return MK_SLEEP;
 	if (test_and_clear_bit(MK_REQ_EVENT, &v->requests))
@@ -220,6 +225,13 @@ static int errno_of(enum mk_next next)
 	return next == MK_FAULT ? -EFAULT : next == MK_NOMEM ? -ENOMEM : 0;
 }
 
+/* Could userspace's PIC bring an interrupt that the guest takes at once? */
+static bool window_open(struct mk_vcpu *v)
+{
+	return mk_extint_free(v) && !v->exception.pending && !v->cpu.vectoring.type &&
+	       mk_irq_allowed(v);
+}
+
 static int run_loop(struct mk_vcpu *v)
 {
 	enum mk_next next;
@@ -228,6 +240,13 @@ static int run_loop(struct mk_vcpu *v)
 	for (;;) {
 		if (unlikely(v->requests & MK_STARTUP_REQS))
 			mk_startup(v);
+		/* A userspace with a PIC of its own waits for this moment; a guest may sleep then. */
+		if (unlikely(v->run->request_interrupt_window) &&
+		    (v->mp_state == KVM_MP_STATE_RUNNABLE || v->mp_state == KVM_MP_STATE_HALTED) &&
+		    window_open(v)) {
+			v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+			return 0;
+		}
 		if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
 			err = wait_for_event(v);
 			if (err)
@@ -241,13 +260,6 @@ static int run_loop(struct mk_vcpu *v)
 			err = host_work();
 			if (err)
 				goto interrupted;
-		}
-
-		/* A userspace without our irqchip waits for this moment. */
-		if (!v->apic && v->run->request_interrupt_window &&
-		    v->user_irq < 0 && mk_irq_allowed(v)) {
-			v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
-			return 0;
 		}
 
 		next = enter(v);
@@ -274,8 +286,7 @@ static void publish(struct mk_vcpu *v)
 	if (v->apic)
 		board->msr_get(v, MSR_IA32_APICBASE, &base, true);
 	run->apic_base = base;
-	run->ready_for_interrupt_injection =
-		v->apic || (v->user_irq < 0 && !v->cpu.vectoring.type && mk_irq_allowed(v));
+	run->ready_for_interrupt_injection = v->vm->kernel_pic || window_open(v);
 	run->flags = 0;
 }
 
@@ -318,7 +329,7 @@ int mk_vcpu_run(struct mk_vcpu *v)
 	} else if (unlikely(v->mp_state == KVM_MP_STATE_UNINITIALIZED)) {
 		err = wait_for_startup(v);
 	} else {
-		if (!v->apic)
+		if (!v->vm->kernel_pic)
 			mk_request(v, MK_REQ_EVENT);
 		err = run_loop(v);
 	}

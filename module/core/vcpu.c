@@ -260,6 +260,7 @@ struct mk_vcpu *mk_vcpu_create(struct mk_vm *vm, u32 id)
 		goto free_pages;
 	v->pio_page = page_address(pages);
 
+	v->mcg_cap = MK_MC_BANKS;
 	mk_cpuid_init(v);
 	err = mk_fpu_create(v);
 	if (err)

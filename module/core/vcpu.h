@@ -14,9 +14,11 @@
 #include <linux/mutex.h>
 #include <linux/preempt.h>
 #include <linux/rcuwait.h>
+#include <asm/mce.h>
 
 #include "backend.h"
 #include "core/vm.h"
+#include "logic/insn.h"
 #include "logic/walk.h"
 
 /* mk_vcpu.requests: set by anybody, taken by the vCPU's thread before an entry */
@@ -26,6 +28,7 @@ enum mk_request {
 	MK_REQ_TRIPLE_FAULT,
 	MK_REQ_INIT,		/* INIT has arrived: see mk_startup() */
 	MK_REQ_SIPI,		/* so has a start-up interrupt, after any INIT */
+	MK_REQ_EOI_EXIT,	/* userspace's I/O APIC is to hear of eoi_vector */
 };
 
 #define MK_STARTUP_REQS	(BIT(MK_REQ_INIT) | BIT(MK_REQ_SIPI))
@@ -47,6 +50,9 @@ enum mk_next {
 	MK_NOMEM,		/* KVM_RUN gives -ENOMEM: the host has no memory for the access */
 	MK_DEAD,		/* cannot go on: KVM_EXIT_INTERNAL_ERROR is filled */
 };
+
+#define MK_MC_BANKS	32
+#define MK_MCG_CAP	(MCG_CTL_P | MCG_SER_P)	/* what a VMM may choose, beside the number */
 
 #define MK_MAX_CPUID	256
 #define MK_CPUID_KNOWN	32	/* functions of each range that are found by their number */
@@ -78,10 +84,20 @@ struct mk_code_page {
 	const u8 __user *code;
 };
 
+#define MK_NR_DECODED	8	/* a power of two */
+
+/* An instruction that was executed for the guest, and may well be again. */
+struct mk_decoded {
+	u8 bytes[MK_INSN_MAX];
+	u8 mode;			/* enum mk_cpu_mode */
+	struct mk_insn insn;		/* len 0: there is nothing here */
+};
+
 struct mk_exception {
 	bool pending;
 	u8 vector;
 	bool has_error;
+	bool told;		/* CR2 or DR6 has the payload already */
 	u32 error;
 	u64 payload;		/* CR2 of a #PF, DR6 bits of a #DB */
 };
@@ -116,6 +132,7 @@ struct mk_vcpu {
 
 	struct mk_exception exception;
 	atomic_t nmis;			/* (a) waiting; at most two, as on a CPU */
+	u8 eoi_vector;			/* for MK_REQ_EOI_EXIT */
 	int user_irq;			/* acknowledged, not yet delivered: KVM_INTERRUPT's; or -1 */
 
 	struct kvm_cpuid_entry2 *cpuid;	/* sorted by function and index */
@@ -134,7 +151,8 @@ struct mk_vcpu {
 	u64 mtrr_def_type;
 	u64 mtrr_fixed[11];
 	u64 mtrr_var[16];
-	u64 mcg_status, mcg_ctl;
+	u64 mcg_cap, mcg_status, mcg_ctl;
+	u64 mc_bank[MK_MC_BANKS][4];	/* CTL, STATUS, ADDR, MISC */
 	u64 arch_capabilities;
 	u64 ucode_rev;
 	u64 platform_info;
@@ -146,6 +164,7 @@ struct mk_vcpu {
 	u8 frag_pos;			/* how many of them this execution has come past */
 	bool pio_answered;		/* userspace has filled the PIO page for a REP INS */
 	struct mk_code_page code[MK_NR_CODE_PAGES];
+	struct mk_decoded decoded[MK_NR_DECODED];	/* by RIP */
 	bool vmm_refused;		/* code or a table could not be read: see mk_refused() */
 
 	struct mk_exit exit;		/* the last one */
@@ -217,6 +236,8 @@ void mk_events_prepare(struct mk_vcpu *v);
 /* Could the guest take an interrupt (NMI) with the next entry? */
 bool mk_irq_allowed(struct mk_vcpu *v);
 bool mk_nmi_allowed(struct mk_vcpu *v);
+/* Would a PIC in userspace be heard, with room for one interrupt of it? */
+bool mk_extint_free(struct mk_vcpu *v);
 /* Is there something that ends a HLT? */
 bool mk_event_waiting(struct mk_vcpu *v);
 static inline void mk_queue_gp(struct mk_vcpu *v)
@@ -269,6 +290,8 @@ int mk_cpuid_supported(struct kvm_cpuid_entry2 *entries, u32 *nent);
 /* KVM_SET_CPUID2: takes over @entries (kvmalloc'ed, accounted) on success */
 /* A vCPU is new and has no CPUID */
 void mk_cpuid_init(struct mk_vcpu *v);
+/* XCR0 bits that a guest may have, by what CPUID offers */
+u64 mk_supported_xcr0(void);
 int mk_cpuid_set(struct mk_vcpu *v, struct kvm_cpuid_entry2 *entries, u32 nent);
 /* CR4 or XCR0 changed: leaves 1 and 0xd follow (OSXSAVE, OSPKE, sizes) */
 void mk_cpuid_refresh(struct mk_vcpu *v);
@@ -310,6 +333,19 @@ int mk_set_regs(struct mk_vcpu *v, const struct kvm_regs *regs);
 int mk_get_sregs(struct mk_vcpu *v, struct kvm_sregs *sregs);
 int mk_set_sregs(struct mk_vcpu *v, const struct kvm_sregs *sregs);
 
+/* core/state.c: 0 or -EINVAL; vCPU loaded */
+int mk_get_vcpu_events(struct mk_vcpu *v, struct kvm_vcpu_events *events);
+int mk_set_vcpu_events(struct mk_vcpu *v, const struct kvm_vcpu_events *events);
+int mk_get_debugregs(struct mk_vcpu *v, struct kvm_debugregs *regs);
+int mk_set_debugregs(struct mk_vcpu *v, const struct kvm_debugregs *regs);
+int mk_get_xcrs(struct mk_vcpu *v, struct kvm_xcrs *xcrs);
+int mk_set_xcrs(struct mk_vcpu *v, const struct kvm_xcrs *xcrs);
+int mk_setup_mce(struct mk_vcpu *v, u64 cap);
+int mk_set_mce(struct mk_vcpu *v, const struct kvm_x86_mce *mce);
+/* -ENOENT: no machine-check register */
+int mk_mce_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
+int mk_mce_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host);
+
 /* core/fpu.c */
 void mk_fpu_setup(void);		/* once, before the first vCPU */
 u64 mk_host_xcr0(void);
@@ -329,8 +365,16 @@ void mk_fpu_get_xmm(unsigned int nr, u64 val[2]);
 void mk_fpu_set_xmm(unsigned int nr, const u64 val[2]);
 int mk_get_fpu(struct mk_vcpu *v, struct kvm_fpu *fpu);
 int mk_set_fpu(struct mk_vcpu *v, const struct kvm_fpu *fpu);
+/* Bytes of what KVM_GET_XSAVE2 fills; at least the 4096 of struct kvm_xsave */
+u32 mk_xsave_size(void);
+/* @buf: an XSAVE area, not compacted, of mk_xsave_size() bytes */
+void mk_get_xsave(struct mk_vcpu *v, void *buf);
+int mk_set_xsave(struct mk_vcpu *v, const void *buf);
 
 /* core/time.c */
+/* KVM_GET_CLOCK, KVM_SET_CLOCK: 0 or -EINVAL; may sleep */
+int mk_get_clock(struct mk_vm *vm, struct kvm_clock_data *data);
+int mk_set_clock(struct mk_vm *vm, const struct kvm_clock_data *data);
 /* The last CPU goes to sleep, wakes up; interrupts off, no other CPU is there. */
 void mk_time_suspend(void);
 void mk_time_resume(void);

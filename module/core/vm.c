@@ -8,11 +8,13 @@
  *
  * Knows: memory, MMU and power of this floor. Read next: core/vcpu.c.
  */
+#include <linux/ktime.h>
 #include <linux/preempt.h>
 #include <linux/sched/mm.h>
 #include <linux/slab.h>
 #include <asm/tsc.h>
 
+#include "core/doorbell.h"
 #include "core/memory.h"
 #include "core/mmu.h"
 #include "core/power.h"
@@ -33,6 +35,7 @@ struct mk_vm *mk_vm_create(void)
 	vm->tsc_khz = tsc_khz;
 	vm->tsc_offset = vm->tsc_set_offset = -(s64)mk_host_tsc();
 	raw_spin_lock_init(&vm->tsc_lock);
+	vm->clock_offset = -(s64)ktime_get_boottime_ns();
 	vm->ident_addr = 0xfffbc000;	/* the API document's default */
 
 	err = init_srcu_struct(&vm->srcu);
@@ -46,9 +49,14 @@ struct mk_vm *mk_vm_create(void)
 	err = mk_mmu_create(vm);
 	if (err)
 		goto power_put;
+	err = mk_doorbell_init(vm);
+	if (err)
+		goto mmu_destroy;
 	preempt_notifier_inc();
 	return vm;
 
+mmu_destroy:
+	mk_mmu_destroy(vm);
 power_put:
 	mk_power_put();
 drop_mm:
@@ -77,6 +85,7 @@ static void vm_free(struct mk_vm *vm)
 		mk_vcpu_destroy(v);
 	xa_destroy(&vm->vcpus);
 	preempt_notifier_dec();
+	mk_doorbell_free(vm);
 	mk_memory_free(vm);
 	mk_power_put();
 	mmdrop(vm->mm);

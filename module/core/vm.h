@@ -28,6 +28,7 @@
 struct mk_vcpu;
 struct mk_vm;
 struct mk_slots;
+struct mk_doorbells;
 
 /* As stock KVM has them; an APIC ID is the id that userspace chose. */
 #define MK_MAX_VCPUS	1024
@@ -48,6 +49,7 @@ struct mk_slots;
  *               PIC's through LINT0), or -1; changes nothing. Also called
  *               from the halt loop; must be cheap
  * @irq_ack:     accept it: IRR to ISR, or PIC INTA; the vector, or -1 if it went
+ * @extint_free: the vCPU listens to a PIC in userspace, and has nothing of it waiting
  * @mmio:        a guest access of 1..8 bytes; true if it was the board's
  * @pio:         likewise for ports, 1, 2 or 4 bytes
  * @get_cr8, @set_cr8: the task priority (TPR bits 7:4)
@@ -63,6 +65,7 @@ struct mk_board_ops {
 	void (*vcpu_reset)(struct mk_vcpu *v, bool init);
 	int (*irq_pending)(struct mk_vcpu *v);
 	int (*irq_ack)(struct mk_vcpu *v);
+	bool (*extint_free)(struct mk_vcpu *v);
 	bool (*mmio)(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write);
 	bool (*pio)(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write);
 	u64 (*get_cr8)(struct mk_vcpu *v);
@@ -99,11 +102,17 @@ struct mk_vm {
 
 	const struct mk_board_ops *board; /* set once under [L], with release semantics */
 	void *irqchip;			/* the board's own */
+	bool kernel_pic;		/* [L] until there is a vCPU: the board has a PIC, too */
 
 	gpa_t tss_addr, ident_addr;	/* [L] */
+	struct mk_doorbells __rcu *doorbells[2]; /* [R] by enum mk_space; NULL: there are none */
+	struct page *ring;		/* (c) KVM_COALESCED_MMIO_PAGE_OFFSET of each vCPU's mmap */
+	spinlock_t ring_lock;		/* around putting something into the ring */
+
 	u32 tsc_khz;			/* (c) of the host */
 	s64 tsc_offset;			/* (c) new vCPUs start with it: guest TSC 0 at creation */
 	raw_spinlock_t tsc_lock;	/* around the next one alone */
+	s64 clock_offset;		/* [L] ns from the host's boot clock to the guest's */
 	s64 tsc_set_offset;		/* of the last TSC that userspace set: see core/time.c */
 };
 

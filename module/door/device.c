@@ -7,10 +7,11 @@
 #include <linux/slab.h>
 
 #include "core/memory.h"
+#include "core/vcpu.h"
 #include "door/door.h"
 #include "minikvm.h"
 
-#define MMAP_PAGES	2	/* kvm_run, and its page for port data */
+#define MMAP_PAGES	3	/* kvm_run, its page for port data, the VM's ring of writes */
 
 /* Only what works is claimed. Numbers are answers that are not just "yes". */
 long mk_check_extension(struct mk_vm *vm, unsigned long cap)
@@ -41,10 +42,31 @@ long mk_check_extension(struct mk_vm *vm, unsigned long cap)
 	case KVM_CAP_SIGNAL_MSI:
 	case KVM_CAP_IRQFD:
 	case KVM_CAP_IRQFD_RESAMPLE:
+	case KVM_CAP_INTERNAL_ERROR_DATA:
+	case KVM_CAP_VCPU_EVENTS:
+	case KVM_CAP_INTR_SHADOW:
+	case KVM_CAP_DEBUGREGS:
+	case KVM_CAP_XSAVE:
+	case KVM_CAP_X86_ROBUST_SINGLESTEP:
+	case KVM_CAP_IOEVENTFD:
+	case KVM_CAP_IOEVENTFD_NO_LENGTH:
+	case KVM_CAP_IOEVENTFD_ANY_LENGTH:
+	case KVM_CAP_COALESCED_PIO:
 	case KVM_CAP_ENABLE_CAP_VM:
+	case KVM_CAP_SPLIT_IRQCHIP:
 		return 1;
+	case KVM_CAP_ADJUST_CLOCK:
+		return KVM_CLOCK_REALTIME;
+	case KVM_CAP_XCRS:
+		return boot_cpu_has(X86_FEATURE_XSAVE);
+	case KVM_CAP_XSAVE2:
+		return mk_xsave_size();
+	case KVM_CAP_MCE:
+		return MK_MC_BANKS;
 	case KVM_CAP_X2APIC_API:
 		return KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK;
+	case KVM_CAP_COALESCED_MMIO:
+		return KVM_COALESCED_MMIO_PAGE_OFFSET;
 	case KVM_CAP_IRQ_ROUTING:
 		return MK_NR_GSI;
 	case KVM_CAP_NR_VCPUS:
@@ -120,6 +142,13 @@ static long get_msr_index_list(void *unused, void __user *arg)
 	return copy_to_user(user->indices, list, head.nmsrs * sizeof(*list)) ? -EFAULT : 0;
 }
 
+static long get_mce_cap(void *unused, void __user *arg)
+{
+	u64 cap = MK_MCG_CAP;
+
+	return mk_to_user(arg, cap);
+}
+
 static long get_host(void *unused, void __user *arg)
 {
 	struct minikvm_host *host = kzalloc(sizeof(*host), GFP_KERNEL);
@@ -141,6 +170,7 @@ static const struct mk_ioctl table[] = {
 	{ KVM_GET_VCPU_MMAP_SIZE,	get_vcpu_mmap_size },
 	{ KVM_GET_SUPPORTED_CPUID,	get_supported_cpuid },
 	{ KVM_GET_MSR_INDEX_LIST,	get_msr_index_list },
+	{ KVM_X86_GET_MCE_CAP_SUPPORTED, get_mce_cap },
 	{ MINIKVM_GET_HOST,		get_host },
 };
 

@@ -79,6 +79,71 @@ SET(sregs, struct kvm_sregs, mk_set_sregs)
 GET(fpu, struct kvm_fpu, mk_get_fpu)
 SET(fpu, struct kvm_fpu, mk_set_fpu)
 
+GET(vcpu_events, struct kvm_vcpu_events, mk_get_vcpu_events)
+SET(vcpu_events, struct kvm_vcpu_events, mk_set_vcpu_events)
+GET(debugregs, struct kvm_debugregs, mk_get_debugregs)
+SET(debugregs, struct kvm_debugregs, mk_set_debugregs)
+GET(xcrs, struct kvm_xcrs, mk_get_xcrs)
+SET(xcrs, struct kvm_xcrs, mk_set_xcrs)
+SET(mce, struct kvm_x86_mce, mk_set_mce)
+
+static long setup_mce(void *object, void __user *arg)
+{
+	u64 cap;
+
+	return mk_from_user(cap, arg) ?: mk_setup_mce(object, cap);
+}
+
+/* Without the option ROM's help a guest has no such page; 0 says so. */
+static long set_vapic_addr(void *object, void __user *arg)
+{
+	struct kvm_vapic_addr vapic;
+	struct mk_vcpu *v = object;
+
+	if (!v->apic)
+		return -EINVAL;
+	return mk_from_user(vapic, arg) ?: vapic.vapic_addr ? -EINVAL : 0;
+}
+
+/* KVM_GET_XSAVE has room for 4096 bytes, and fails where a guest may have more. */
+static long get_xsave_bytes(struct mk_vcpu *v, void __user *arg)
+{
+	void *buf = kzalloc(mk_xsave_size(), GFP_KERNEL_ACCOUNT);
+	long err = 0;
+
+	if (!buf)
+		return -ENOMEM;
+	mk_get_xsave(v, buf);
+	if (copy_to_user(arg, buf, mk_xsave_size()))
+		err = -EFAULT;
+	kfree(buf);
+	return err;
+}
+
+static long get_xsave(void *object, void __user *arg)
+{
+	if (mk_xsave_size() > sizeof(struct kvm_xsave))
+		return -EINVAL;
+	return get_xsave_bytes(object, arg);
+}
+
+static long get_xsave2(void *object, void __user *arg)
+{
+	return get_xsave_bytes(object, arg);
+}
+
+static long set_xsave(void *object, void __user *arg)
+{
+	void *buf = memdup_user(arg, mk_xsave_size());
+	long err;
+
+	if (IS_ERR(buf))
+		return PTR_ERR(buf);
+	err = mk_set_xsave(object, buf);
+	kfree(buf);
+	return err;
+}
+
 static long get_lapic(void *object, void __user *arg)
 {
 	struct kvm_lapic_state *state = kzalloc(sizeof(*state), GFP_KERNEL);
@@ -241,7 +306,7 @@ static long interrupt(void *object, void __user *arg)
 	if (irq.irq > 255)
 		return -EINVAL;
 	if (v->apic)
-		return -ENXIO;
+		return mk_lapic_extint(v, irq.irq);
 	v->user_irq = irq.irq;
 	mk_request(v, MK_REQ_EVENT);
 	return 0;
@@ -312,6 +377,11 @@ static const struct mk_ioctl light[] = {
 	{ KVM_GET_CPUID2,	get_cpuid2 },
 	{ KVM_GET_FPU,		get_fpu },
 	{ KVM_SET_FPU,		set_fpu },
+	{ KVM_GET_XSAVE,	get_xsave },
+	{ KVM_GET_XSAVE2,	get_xsave2 },
+	{ KVM_SET_XSAVE,	set_xsave },
+	{ KVM_SET_VAPIC_ADDR,	set_vapic_addr },
+	{ KVM_X86_SETUP_MCE,	setup_mce },
 	{ MINIKVM_GET_EXITS,	get_exits },
 	{ MINIKVM_GET_DEATH,	get_death },
 };
@@ -326,6 +396,13 @@ static const struct mk_ioctl loaded[] = {
 	{ KVM_GET_LAPIC,	get_lapic },
 	{ KVM_SET_LAPIC,	set_lapic },
 	{ KVM_SET_CPUID2,	set_cpuid2 },
+	{ KVM_GET_VCPU_EVENTS,	get_vcpu_events },
+	{ KVM_SET_VCPU_EVENTS,	set_vcpu_events },
+	{ KVM_GET_DEBUGREGS,	get_debugregs },
+	{ KVM_SET_DEBUGREGS,	set_debugregs },
+	{ KVM_GET_XCRS,		get_xcrs },
+	{ KVM_SET_XCRS,		set_xcrs },
+	{ KVM_X86_SET_MCE,	set_mce },
 };
 
 static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -350,15 +427,20 @@ static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
 static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 {
 	struct mk_vcpu *v = vmf->vma->vm_file->private_data;
-	void *page;
 
-	if (vmf->pgoff == 0)
-		page = v->run;
-	else if (vmf->pgoff == KVM_PIO_PAGE_OFFSET)
-		page = v->pio_page;
-	else
+	switch (vmf->pgoff) {
+	case 0:
+		vmf->page = virt_to_page(v->run);
+		break;
+	case KVM_PIO_PAGE_OFFSET:
+		vmf->page = virt_to_page(v->pio_page);
+		break;
+	case KVM_COALESCED_MMIO_PAGE_OFFSET:
+		vmf->page = v->vm->ring;
+		break;
+	default:
 		return VM_FAULT_SIGBUS;
-	vmf->page = virt_to_page(page);
+	}
 	get_page(vmf->page);
 	return 0;
 }

@@ -9,7 +9,9 @@
 #include <linux/slab.h>
 
 #include "board/board.h"
+#include "core/doorbell.h"
 #include "core/memory.h"
+#include "core/vcpu.h"
 #include "door/door.h"
 
 static long vm_check_extension(void *object, void __user *arg)
@@ -101,6 +103,8 @@ static long enable_cap(void *object, void __user *arg)
 		if (cap.args[0] & KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 			WRITE_ONCE(vm->apic_no_quirk, true);
 		return 0;
+	case KVM_CAP_SPLIT_IRQCHIP:
+		return mk_irqchip_split(vm, cap.args[0]);
 	}
 	return -EINVAL;
 }
@@ -213,6 +217,41 @@ static long irqfd(void *object, void __user *arg)
 	return mk_from_user(args, arg) ?: mk_irqfd(object, &args);
 }
 
+static long ioeventfd(void *object, void __user *arg)
+{
+	struct kvm_ioeventfd args;
+
+	return mk_from_user(args, arg) ?: mk_ioeventfd(object, &args);
+}
+
+static long coalesce(void *object, void __user *arg)
+{
+	struct kvm_coalesced_mmio_zone zone;
+
+	return mk_from_user(zone, arg) ?: mk_coalesce(object, &zone);
+}
+
+static long uncoalesce(void *object, void __user *arg)
+{
+	struct kvm_coalesced_mmio_zone zone;
+
+	return mk_from_user(zone, arg) ?: mk_uncoalesce(object, &zone);
+}
+
+static long get_clock(void *object, void __user *arg)
+{
+	struct kvm_clock_data data;
+
+	return mk_get_clock(object, &data) ?: mk_to_user(arg, data);
+}
+
+static long set_clock(void *object, void __user *arg)
+{
+	struct kvm_clock_data data;
+
+	return mk_from_user(data, arg) ?: mk_set_clock(object, &data);
+}
+
 static long irq_line(void *object, void __user *arg)
 {
 	struct kvm_irq_level line;
@@ -242,6 +281,11 @@ static const struct mk_ioctl table[] = {
 	{ KVM_SET_GSI_ROUTING,		set_gsi_routing },
 	{ KVM_SIGNAL_MSI,		signal_msi },
 	{ KVM_IRQFD,			irqfd },
+	{ KVM_GET_CLOCK,		get_clock },
+	{ KVM_SET_CLOCK,		set_clock },
+	{ KVM_IOEVENTFD,		ioeventfd },
+	{ KVM_REGISTER_COALESCED_MMIO,	coalesce },
+	{ KVM_UNREGISTER_COALESCED_MMIO, uncoalesce },
 	{ KVM_CHECK_EXTENSION,		vm_check_extension },
 	{ KVM_CREATE_VCPU,		create_vcpu },
 	{ KVM_SET_USER_MEMORY_REGION,	set_user_memory_region },

@@ -30,10 +30,12 @@
 #define FEAT_TSC_RATE		BIT(4)
 #define FEAT_FLUSH_BY_ASID	BIT(6)
 #define FEAT_DECODE_ASSIST	BIT(7)
+#define FEAT_PAUSE_FILTER	BIT(10)
+#define FEAT_PAUSE_THRESHOLD	BIT(12)
 
 DEFINE_PER_CPU(struct svm_cpu, svm_cpus);
 struct mk_caps svm_caps;
-bool svm_flush_by_asid, svm_lbrv;
+bool svm_flush_by_asid, svm_lbrv, svm_pause_filter;
 u64 svm_cr4_forced;
 
 /* One bit for each port, set: it exits. All are; 64 Ki ports and three bytes more. */
@@ -101,6 +103,7 @@ int svm_setup(struct mk_refusal *refusal)
 
 	svm_flush_by_asid = features & FEAT_FLUSH_BY_ASID;
 	svm_lbrv = features & FEAT_LBRV;
+	svm_pause_filter = (features & FEAT_PAUSE_FILTER) && (features & FEAT_PAUSE_THRESHOLD);
 	/* A machine check that finds MCE clear shuts the CPU down, the host with it. */
 	svm_cr4_forced = cr4_read_shadow() & X86_CR4_MCE;
 	svm_caps = (struct mk_caps) {

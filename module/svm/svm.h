@@ -75,7 +75,7 @@ struct svm_cpu {
 
 DECLARE_PER_CPU(struct svm_cpu, svm_cpus);
 extern struct mk_caps svm_caps;
-extern bool svm_flush_by_asid, svm_lbrv;
+extern bool svm_flush_by_asid, svm_lbrv, svm_pause_filter;
 extern u64 svm_cr4_forced;	/* bits of CR4 that stay set whatever the guest's view */
 
 /* hw.c */

@@ -10,6 +10,7 @@
 #include <linux/io.h>
 #include <linux/mem_encrypt.h>
 #include <linux/mm.h>
+#include <linux/moduleparam.h>
 #include <linux/slab.h>
 #include <asm/cpufeature.h>
 #include <asm/debugreg.h>
@@ -21,6 +22,14 @@
 #include "svm/svm.h"
 
 #define MSRPM_ORDER	1
+
+/* As stock KVM names them. APM vol. 2, "Pause Intercept Filtering". */
+static ushort pause_filter_count = 3000;
+module_param(pause_filter_count, ushort, 0444);
+MODULE_PARM_DESC(pause_filter_count, "SVM: a loop exits after so many PAUSEs; 0: loops do not exit");
+static ushort pause_filter_thresh = 128;
+module_param(pause_filter_thresh, ushort, 0444);
+MODULE_PARM_DESC(pause_filter_thresh, "SVM: PAUSEs of a loop are no farther apart than this, in ticks");
 
 /* APM vol. 2, "Layout of VMCB": offsets that hardware and asm/svm.h must agree on. */
 static_assert(offsetof(struct vmcb, control.iopm_base_pa) == 0x40);
@@ -93,6 +102,11 @@ static int svm_vcpu_create(struct mk_cpu *cpu)
 	c->iopm_base_pa = svm_iopm_pa();
 	c->msrpm_base_pa = __sme_pa(s->msrpm);
 	c->int_ctl = V_INTR_MASKING_MASK;
+	if (svm_pause_filter && pause_filter_count) {
+		svm_intercept(s->vmcb, INTERCEPT_PAUSE, true);
+		c->pause_filter_count = pause_filter_count;
+		c->pause_filter_thresh = pause_filter_thresh;
+	}
 	c->nested_ctl = SVM_NESTED_CTL_NP_ENABLE;
 
 	cpu->hw = s;

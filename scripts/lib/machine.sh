@@ -18,6 +18,7 @@ icount=			# svm: one TSC tick is one instruction
 model=			# CPU model of the emulator; each machine has its own default
 no_guest=		# leave /guest out
 stock=			# leave minikvm.ko out
+vmm=			# put other VMMs in (lib/vmm.sh)
 files=()		# HOST:GUEST pairs to put into L1
 log=			# full console log
 
@@ -62,6 +63,7 @@ machine_prepare()
 	[ -n "$no_guest" ] || layers+=("$base/guest.cpio")
 	# Each MiB costs Bochs a fifth of a second, and vmlinux boots faster anyway.
 	[ -n "$no_guest" ] || [ "$machine" = vmx ] || layers+=("$base/bzimage.cpio")
+	[ -z "$vmm" ] || layers+=("$(vmm_layer)")
 	: "${log:=$CACHE/log/$machine-$series-$(date +%H%M%S)-$$.log}"
 	mkdir -p "$(dirname "$log")"
 }

@@ -40,6 +40,7 @@ struct mk_board_ops {
 	void (*vcpu_reset)(struct mk_vcpu *v, bool init);
 	int (*irq_pending)(struct mk_vcpu *v);
 	int (*irq_ack)(struct mk_vcpu *v);
+	bool (*extint_free)(struct mk_vcpu *v);
 	bool (*mmio)(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write);
 	bool (*pio)(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write);
 	u64 (*get_cr8)(struct mk_vcpu *v);
@@ -64,6 +65,7 @@ struct mk_vm {
 	int nr_vcpus;
 	const struct mk_board_ops *board;
 	void *irqchip;
+	bool kernel_pic;
 	bool apic_ids32, apic_no_quirk;
 	u32 tsc_khz;
 };
@@ -76,6 +78,7 @@ struct mk_vcpu {
 	void *apic;
 	bool event;		/* MK_REQ_EVENT */
 	unsigned int nmis, inits;
+	u8 eoi_vector;
 	u8 sipi;		/* vector of the last one, or 0 */
 };
 
