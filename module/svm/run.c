@@ -364,7 +364,9 @@ again:
 	cpu->rip = a->rip;
 	cpu->rflags = a->rflags;
 	cpu->cr2 = a->cr2;
-	cpu->cr8 = c->int_ctl & V_TPR_MASK;
+	/* An entry that failed may leave anything there. */
+	if (cpu->cr8_free && c->exit_code != SVM_EXIT_ERR)
+		cpu->cr8 = c->int_ctl & V_TPR_MASK;
 	cpu->shadow = (c->int_state & SVM_INTERRUPT_SHADOW_MASK ? MK_SHADOW_STI : 0) |
 		      (s->nmi_blocked ? MK_SHADOW_NMI : 0);
 	cpu->valid = VALID_ALWAYS;
