@@ -893,8 +893,9 @@ int main(int argc, char **argv)
 	ksft_print_header();
 	ksft_set_plan(1);
 	/* A guest with interrupts off would keep Bochs for good, and its clock crawls. */
-	no_entry = host_is_vmx() && !getenv("MINIKVM_FUZZ_VMX");
-	limit = fuzz_setting("MINIKVM_FUZZ_PROGRAMS", no_entry ? 40 : ~0ull);
+	no_entry = !guests_may_enter();
+	/* The clock of Bochs crawls. */
+	limit = fuzz_setting("MINIKVM_FUZZ_PROGRAMS", host_is_vmx() ? 40 : ~0ull);
 	seed = fuzz_seed();
 	r = rng_of(seed);
 	tried = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
