@@ -538,19 +538,9 @@ bool host_is_vmx(void)
 	return found;
 }
 
-/* Emulated: QEMU says so in CPUID and in the firmware's tables, Bochs in neither. */
 bool guests_may_enter(void)
 {
 	const char *wish = getenv("MINIKVM_FUZZ_ENTER");
-	FILE *file = fopen("/sys/class/dmi/id/sys_vendor", "r");
-	char vendor[16] = "";
 
-	if (file) {
-		if (!fgets(vendor, sizeof(vendor), file))
-			vendor[0] = 0;
-		fclose(file);
-	}
-	if (wish)
-		return *wish == '1';
-	return vendor[0] && strncmp(vendor, "QEMU", 4) && strncmp(vendor, "Bochs", 5);
+	return !wish || *wish != '0';
 }

@@ -76,9 +76,9 @@ u64 fuzz_setting(const char *name, u64 otherwise);
 u64 now_ms(void);
 bool host_is_vmx(void);
 /*
- * Guests that do anything, unless MINIKVM_FUZZ_ENTER=0 or the host is an emulator:
- * QEMU 10.0 dies of some of them (segmentation fault), and Bochs 2.7 holds the host's
- * interrupts back while the guest's are off. MINIKVM_FUZZ_ENTER=1 tries them there too.
+ * May guests run that do anything? Not with MINIKVM_FUZZ_ENTER=0, which is for
+ * emulators: QEMU 10.0 dies of some of them (segmentation fault), and Bochs 2.7 holds
+ * the host's interrupts back while the guest's are off; with stock KVM, too.
  */
 bool guests_may_enter(void);
 

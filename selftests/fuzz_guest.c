@@ -373,7 +373,7 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	ksft_print_header();
 	if (!guests_may_enter())
-		ksft_exit_skip("emulators of SVM and VT-x do not survive it, with stock KVM either; MINIKVM_FUZZ_ENTER=1 tries\n");
+		ksft_exit_skip("emulators of SVM and VT-x do not survive it, with stock KVM either; scripts/fuzz guest tries\n");
 	ksft_set_plan(2);
 	seed = fuzz_seed();
 	totals = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
