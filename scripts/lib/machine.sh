@@ -12,7 +12,7 @@ series=6.1		# kernel series of L1 and of the guest
 cpus=1
 mem=			# MiB of L1; each machine has its own default
 deadline=600		# seconds of wall clock
-stall=			# seconds without a line on the console, where that means a hang
+stall=${MINIKVM_STALL-}	# seconds without a line on the console, where that means a hang
 append=			# added to L1's command line
 icount=			# svm: one TSC tick is one instruction
 model=			# CPU model of the emulator; each machine has its own default
@@ -21,6 +21,9 @@ stock=			# leave minikvm.ko out
 vmm=			# put other VMMs in (lib/vmm.sh)
 files=()		# HOST:GUEST pairs to put into L1
 log=			# full console log
+
+# What the emulator reads as its stdin, if anything.
+keyboard=
 
 # Directory of this run, gone at exit.
 work=
@@ -71,7 +74,7 @@ machine_prepare()
 # Start the emulator under the deadline, with its pid where machine_stop finds it.
 machine_emulate()
 {
-	timeout -k 5 "$deadline" "$@" </dev/null &
+	timeout -k 5 "$deadline" "$@" <>"${keyboard:-/dev/null}" &
 	echo $! >"$work/pid"
 	wait $!
 }
@@ -103,6 +106,7 @@ watch_console()
 	done 5>"$log"
 	if [ $more -gt 128 ]; then
 		echo "no line on the console for $stall s" >"$work/stalled"
+		"${machine}_explain" >"$work/explained" 2>&1 || true
 		machine_stop
 	fi
 }
@@ -128,7 +132,7 @@ machine_run()
 {
 	local status started=$SECONDS
 	machine_load "$1"
-	rm -f "$work"/{status,stalled}
+	rm -f "$work"/{status,stalled,explained}
 	say "$machine: $("${machine}_name"), kernel $series, $cpus CPU, deadline $deadline s, log $log"
 	"${machine}_start" 2>"$work/emulator" | watch_console || true
 	if [ ! -e "$work/status" ]; then
@@ -142,6 +146,7 @@ machine_run()
 			say "$machine: L1 died after $((SECONDS - started)) s; the console ended with:"
 		fi
 		tail -n 40 "$log" >&2
+		[ ! -e "$work/explained" ] || cat "$work/explained" >&2
 		cat "$work/emulator" >&2
 		return $status
 	fi

@@ -29,7 +29,29 @@ svm_build()
 		${args[@]+"${args[@]}"})
 }
 
-svm_start() { machine_emulate "${command[@]}" -serial stdio; }
+svm_start()
+{
+	rm -f "$work"/monitor.{in,out}
+	mkfifo "$work"/monitor.{in,out}
+	machine_emulate "${command[@]}" -serial stdio \
+		-chardev "pipe,id=monitor,path=$work/monitor" -mon monitor
+}
+
+# Where the CPUs of a machine that stands still are, twice, by QEMU's monitor.
+svm_explain()
+{
+	local line
+	exec 7<>"$work/monitor.out"
+	echo "info registers -a" >"$work/monitor.in"
+	sleep 3
+	echo "info registers -a" >"$work/monitor.in"
+	while IFS= read -r -t 3 line <&7; do
+		case $line in
+		*CPU#* | *RIP=* | *RSP=* | *CR2=* | *HLT=*) echo "${line%$'\r'}" ;;
+		esac
+	done
+	exec 7<&-
+}
 
 svm_shell()
 {

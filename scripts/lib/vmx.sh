@@ -5,9 +5,16 @@
 # by our own loader (boot/boot.S).
 # Needs the variables of lib/machine.sh.
 
+# What Bochs executes in one second of its own time, in millions, which is then its
+# TSC's rate. Left to itself, L1 believes CPUID's: 3500 MHz, and 24 MHz for the APIC's
+# timer. That timer then fires after a 144th of the time that is left, again and again,
+# a thousand times for each tick; a busy machine does little else.
+vmx_mhz=100
+
 # Half of an unhelped boot are self-tests of cryptography and tables that no test uses.
 vmx_cmdline="console=ttyS0,115200 quiet panic=-1 nokaslr mitigations=off cryptomgr.notests=1 \
-initcall_blacklist=trace_eval_init,load_system_certificate_list log_buf_len=4M"
+initcall_blacklist=trace_eval_init,load_system_certificate_list log_buf_len=4M \
+tsc_early_khz=${vmx_mhz}000"
 
 # The disk is read in chunks of 256 sectors.
 chunk=$((256 * 512))
@@ -45,7 +52,7 @@ vmx_config()
 	romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot
 	vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
 	memory: guest=${mem:-768}, host=${mem:-768}
-	cpu: model=${model:-corei7_skylake_x}, count=$cpus, ips=50000000, reset_on_triple_fault=0
+	cpu: model=${model:-corei7_skylake_x}, count=$cpus, ips=${vmx_mhz}000000, reset_on_triple_fault=0
 	clock: sync=none
 	boot: disk
 	ata0-master: type=disk, path="$work/disk", mode=flat
@@ -63,9 +70,28 @@ vmx_config()
 # its text display wants a terminal.
 vmx_bochs()
 {
+	local keyboard=$work/debugger
+	rm -f "$keyboard"
+	mkfifo "$keyboard"
 	machine_emulate env TERM=xterm \
 		script -q -e -c "bochs -q -f $work/bochsrc -rc $work/go" /dev/null \
 		>"$work/screen" 2>&1
+}
+
+# Where a machine that stands still is, and whether time still passes there: by Bochs's
+# debugger, which an interrupt starts. Between two looks it runs for a while and
+# tells of each external interrupt.
+vmx_explain()
+{
+	local seen
+	seen=$(stat -c %s "$work/screen")
+	pkill -INT -f "bochs-bin .*-f $work/bochsrc" || return
+	sleep 2
+	printf '%s\n' r sreg creg print-stack "u /8" "show extint" "sb 200000000" c >"$work/debugger"
+	sleep 25
+	printf '%s\n' r creg print-stack >"$work/debugger"
+	sleep 2
+	tail -c "+$seen" "$work/screen" | tr -d '\r' | sed 's/\x1b[^a-zA-Z]*[a-zA-Z]//g' | tail -n 150
 }
 
 vmx_name() { bochs --help cpu 2>&1 | sed -n 's/.*Bochs x86 Emulator \(.*\)/Bochs \1/p'; }
