@@ -230,10 +230,6 @@ static void add_basic(struct fill *f)
 		case 0xd:
 			add_xstate(f);
 			break;
-		case 0x15:
-		case 0x16:
-			add(f, function, 0, false);
-			break;
 		default:
 			e = add(f, function, 0, false);
 			if (e)
