@@ -249,8 +249,11 @@ static void add_hypervisor(struct fill *f)
 	e->ecx = 0x564b4d56;
 	e->edx = 0x4d;
 	e = add(f, KVM_CPUID_FEATURES, 0, false);
-	if (e)	/* no paravirtual feature yet */
-		e->eax = e->ebx = e->ecx = e->edx = 0;
+	if (e) {
+		e->eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_CLOCKSOURCE2) |
+			 BIT(KVM_FEATURE_NOP_IO_DELAY) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
+		e->ebx = e->ecx = e->edx = 0;
+	}
 }
 
 static void add_extended(struct fill *f)

@@ -34,6 +34,8 @@ static const u32 msr_list[] = {
 	MSR_IA32_UCODE_REV, MSR_PLATFORM_INFO,
 	MSR_TSC_AUX, MSR_IA32_SPEC_CTRL, MSR_IA32_TSC_DEADLINE, MSR_IA32_XSS,
 	MSR_IA32_ARCH_CAPABILITIES,
+	MSR_KVM_WALL_CLOCK, MSR_KVM_WALL_CLOCK_NEW,
+	MSR_KVM_SYSTEM_TIME, MSR_KVM_SYSTEM_TIME_NEW,
 };
 
 static bool in_list(u32 msr)
@@ -316,15 +318,13 @@ int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 		return 0;
 	case MSR_K7_EVNTSEL0 ... MSR_K7_PERFCTR3:
 		return v->cpuid_intel ? -EINVAL : 0;
-	/* Paravirtual: off, as CPUID tells the guest; VMMs save and restore them all the same. */
-	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_SYSTEM_TIME:
-		return host ? 0 : -EINVAL;
 	}
 
 	err = mtrr_get(v, msr, val);
 	if (err == -ENOENT)
 		err = mk_mce_msr_get(v, msr, val, host);
+	if (err == -ENOENT)
+		err = mk_pv_msr_get(v, msr, val);
 	if (err == -ENOENT)
 		err = board_msr_get(v, msr, val, host);
 	return err ? -EINVAL : 0;
@@ -427,14 +427,13 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 	case MSR_AMD_SYSCFG:
 	case MSR_K7_EVNTSEL0 ... MSR_K7_PERFCTR3:
 		return host || !val ? 0 : -EINVAL;
-	case MSR_KVM_WALL_CLOCK:
-	case MSR_KVM_SYSTEM_TIME:
-		return host && !val ? 0 : -EINVAL;
 	}
 
 	err = mtrr_set(v, msr, val);
 	if (err == -ENOENT)
 		err = mk_mce_msr_set(v, msr, val, host);
+	if (err == -ENOENT)
+		err = mk_pv_msr_set(v, msr, val);
 	if (err == -ENOENT)
 		err = board_msr_set(v, msr, val, host);
 	return err ? -EINVAL : 0;

@@ -128,6 +128,7 @@ static int power_suspend(void)
 static void power_resume(void)
 {
 	mk_time_resume();
+	mk_clock_resume();
 	power_cpu_up(raw_smp_processor_id());
 }
 

@@ -136,7 +136,7 @@ static enum mk_next take_requests(struct mk_vcpu *v)
 		v->run->eoi.vector = v->eoi_vector;
 		return MK_TO_USER;
 	}
-	if (unlikely(v->requests & MK_STARTUP_REQS))
+	if (unlikely(v->requests & MK_OUTSIDE_REQS))
 		return MK_SLEEP;
 	if (test_and_clear_bit(MK_REQ_EVENT, &v->requests))
 		mk_events_prepare(v);
@@ -238,8 +238,10 @@ static int run_loop(struct mk_vcpu *v)
 	int err;
 
 	for (;;) {
-		if (unlikely(v->requests & MK_STARTUP_REQS))
+		if (unlikely(v->requests & MK_OUTSIDE_REQS)) {
 			mk_startup(v);
+			mk_clock_update(v);
+		}
 		/* A userspace with a PIC of its own waits for this moment; a guest may sleep then. */
 		if (unlikely(v->run->request_interrupt_window) &&
 		    (v->mp_state == KVM_MP_STATE_RUNNABLE || v->mp_state == KVM_MP_STATE_HALTED) &&

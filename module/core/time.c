@@ -6,9 +6,9 @@
  * that saw this would believe that time stands still, until the counter is
  * back where it was; so the offsets take up what was lost.
  *
- * Read next: core/msr.c for IA32_TSC and IA32_TSC_ADJUST.
+ * Read next: core/msr.c for IA32_TSC and IA32_TSC_ADJUST, core/pv.c for the clock
+ * that a guest makes of it.
  */
-#include <linux/ktime.h>
 #include <asm/tsc.h>
 
 #include "core/vcpu.h"
@@ -42,37 +42,6 @@ void mk_time_catch_up(struct mk_vcpu *v)
 		v->tsc_lost = lost;
 		mk_shift_guest_tsc(v, more);
 	}
-}
-
-/*
- * The VM's clock counts from its creation, in the host's seconds, also while the
- * host sleeps. Wall time goes with it, so that a VMM that restores the clock can
- * have it go on by what has passed meanwhile.
- */
-int mk_get_clock(struct mk_vm *vm, struct kvm_clock_data *data)
-{
-	memset(data, 0, sizeof(*data));
-	mutex_lock(&vm->lock);
-	data->clock = ktime_get_boottime_ns() + vm->clock_offset;
-	data->realtime = ktime_get_real_ns();
-	mutex_unlock(&vm->lock);
-	data->flags = KVM_CLOCK_REALTIME;
-	return 0;
-}
-
-int mk_set_clock(struct mk_vm *vm, const struct kvm_clock_data *data)
-{
-	u64 clock = data->clock, now;
-
-	if (data->flags & ~KVM_CLOCK_REALTIME)
-		return -EINVAL;
-	now = ktime_get_real_ns();
-	if ((data->flags & KVM_CLOCK_REALTIME) && now > data->realtime)
-		clock += now - data->realtime;
-	mutex_lock(&vm->lock);
-	vm->clock_offset = clock - ktime_get_boottime_ns();
-	mutex_unlock(&vm->lock);
-	return 0;
 }
 
 /* Ticks as the guest would read them now. */
@@ -115,4 +84,6 @@ void mk_shift_guest_tsc(struct mk_vcpu *v, s64 delta)
 {
 	v->cpu.tsc_offset += delta;
 	mk_hw->set_tsc_offset(&v->cpu, v->cpu.tsc_offset);
+	if (v->clock_msr)
+		mk_request(v, MK_REQ_CLOCK);
 }

@@ -29,6 +29,7 @@ static void load_here(struct mk_vcpu *v)
 {
 	if (likely(__this_cpu_read(mk_cpu_is_on))) {
 		mk_time_catch_up(v);
+		mk_clock_load(v);
 		mk_hw->load(&v->cpu);
 		v->loaded = true;
 	}
@@ -197,6 +198,7 @@ void mk_vcpu_reset(struct mk_vcpu *v, bool init)
 		cpu->xss = 0;
 		cpu->spec_ctrl = cpu->tsc_aux = 0;
 		mk_msr_reset(v);
+		mk_pv_reset(v);
 	}
 	cpu->cr8 = 0;
 	v->exception.pending = false;

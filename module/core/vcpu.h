@@ -29,9 +29,12 @@ enum mk_request {
 	MK_REQ_INIT,		/* INIT has arrived: see mk_startup() */
 	MK_REQ_SIPI,		/* so has a start-up interrupt, after any INIT */
 	MK_REQ_EOI_EXIT,	/* userspace's I/O APIC is to hear of eoi_vector */
+	MK_REQ_CLOCK,		/* the guest's view of its clock is old: see mk_clock_update() */
 };
 
 #define MK_STARTUP_REQS	(BIT(MK_REQ_INIT) | BIT(MK_REQ_SIPI))
+/* What the run loop does where it may sleep. */
+#define MK_OUTSIDE_REQS	(MK_STARTUP_REQS | BIT(MK_REQ_CLOCK))
 
 /* Where the vCPU's thread is; see mk_vcpu_kick(). */
 enum mk_vcpu_mode {
@@ -156,6 +159,13 @@ struct mk_vcpu {
 	u64 arch_capabilities;
 	u64 ucode_rev;
 	u64 platform_info;
+
+	/* Paravirtual; see core/pv.c */
+	u64 clock_msr;			/* gpa of its page, and bit 0: it is there */
+	u32 clock_version;		/* last written there; even */
+	unsigned int clock_resumes;	/* how often the host had slept by then */
+	bool clock_stopped;		/* the guest is to hear that it was stopped */
+	bool wall_clock_asked;		/* it has just written vm->wall_clock_msr */
 
 	/* What userspace must complete before the guest goes on. */
 	int (*complete)(struct mk_vcpu *v);	/* enum mk_next */
@@ -372,9 +382,6 @@ void mk_get_xsave(struct mk_vcpu *v, void *buf);
 int mk_set_xsave(struct mk_vcpu *v, const void *buf);
 
 /* core/time.c */
-/* KVM_GET_CLOCK, KVM_SET_CLOCK: 0 or -EINVAL; may sleep */
-int mk_get_clock(struct mk_vm *vm, struct kvm_clock_data *data);
-int mk_set_clock(struct mk_vm *vm, const struct kvm_clock_data *data);
 /* The last CPU goes to sleep, wakes up; interrupts off, no other CPU is there. */
 void mk_time_suspend(void);
 void mk_time_resume(void);
@@ -387,5 +394,29 @@ void mk_set_guest_tsc(struct mk_vcpu *v, u64 tsc);
 /* Userspace sets it, perhaps for one vCPU after the other. Any context, vCPU loaded. */
 void mk_set_vm_tsc(struct mk_vcpu *v, u64 tsc);
 void mk_shift_guest_tsc(struct mk_vcpu *v, s64 delta);
+
+/* core/pv.c */
+void mk_clock_init(struct mk_vm *vm);
+/* KVM_GET_CLOCK, any context; KVM_SET_CLOCK, may sleep: 0 or -EINVAL */
+int mk_get_clock(struct mk_vm *vm, struct kvm_clock_data *data);
+int mk_set_clock(struct mk_vm *vm, const struct kvm_clock_data *data);
+/* The host has slept; interrupts off, no other CPU is there. */
+void mk_clock_resume(void);
+/* The vCPU gets onto a CPU: must its guest be told of a new moment? Any context. */
+void mk_clock_load(struct mk_vcpu *v);
+/**
+ * mk_clock_update - do what MK_REQ_CLOCK asks for
+ *
+ * Writes the vCPU's clock, and the VM's wall clock if it was asked for, to guest
+ * memory. Context: mutex held, the VM's own mm, may sleep; loaded, so that its TSC
+ * has caught up.
+ */
+void mk_clock_update(struct mk_vcpu *v);
+/* KVM_KVMCLOCK_CTRL: 0; -EINVAL where the guest has no clock */
+int mk_clock_stopped(struct mk_vcpu *v);
+/* KVM's own MSRs; -ENOENT: it is none. Do not sleep. */
+int mk_pv_msr_get(struct mk_vcpu *v, u32 msr, u64 *val);
+int mk_pv_msr_set(struct mk_vcpu *v, u32 msr, u64 val);
+void mk_pv_reset(struct mk_vcpu *v);
 
 #endif

@@ -35,7 +35,7 @@ struct mk_vm *mk_vm_create(void)
 	vm->tsc_khz = tsc_khz;
 	vm->tsc_offset = vm->tsc_set_offset = -(s64)mk_host_tsc();
 	raw_spin_lock_init(&vm->tsc_lock);
-	vm->clock_offset = -(s64)ktime_get_boottime_ns();
+	mk_clock_init(vm);
 	vm->ident_addr = 0xfffbc000;	/* the API document's default */
 
 	err = init_srcu_struct(&vm->srcu);

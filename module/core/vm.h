@@ -111,9 +111,13 @@ struct mk_vm {
 
 	u32 tsc_khz;			/* (c) of the host */
 	s64 tsc_offset;			/* (c) new vCPUs start with it: guest TSC 0 at creation */
-	raw_spinlock_t tsc_lock;	/* around the next one alone */
-	s64 clock_offset;		/* [L] ns from the host's boot clock to the guest's */
-	s64 tsc_set_offset;		/* of the last TSC that userspace set: see core/time.c */
+	raw_spinlock_t tsc_lock;
+	s64 tsc_set_offset;		/* under tsc_lock: of the last TSC that userspace set: see core/time.c */
+	/* Under tsc_lock, too, unless marked: the VM's clock, see core/pv.c */
+	s64 clock_offset;		/* ns from the host's boot clock */
+	u64 clock_tsc, clock_ns;	/* a moment: host ticks since ever, and the clock */
+	unsigned int clock_resumes;	/* how often the host had slept by then */
+	u64 wall_clock_msr;		/* (a) as a vCPU has written it last */
 };
 
 static inline const struct mk_board_ops *mk_board(const struct mk_vm *vm)

@@ -54,9 +54,10 @@ long mk_check_extension(struct mk_vm *vm, unsigned long cap)
 	case KVM_CAP_COALESCED_PIO:
 	case KVM_CAP_ENABLE_CAP_VM:
 	case KVM_CAP_SPLIT_IRQCHIP:
+	case KVM_CAP_KVMCLOCK_CTRL:
 		return 1;
 	case KVM_CAP_ADJUST_CLOCK:
-		return KVM_CLOCK_REALTIME;
+		return KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
 	case KVM_CAP_XCRS:
 		return boot_cpu_has(X86_FEATURE_XSAVE);
 	case KVM_CAP_XSAVE2:

@@ -325,6 +325,11 @@ static long get_tsc_khz(void *object, void __user *arg)
 	return v->vm->tsc_khz;
 }
 
+static long kvmclock_ctrl(void *object, void __user *arg)
+{
+	return mk_clock_stopped(object);
+}
+
 static long get_exits(void *object, void __user *arg)
 {
 	static const char *const names[] = {
@@ -381,6 +386,7 @@ static const struct mk_ioctl light[] = {
 	{ KVM_GET_XSAVE2,	get_xsave2 },
 	{ KVM_SET_XSAVE,	set_xsave },
 	{ KVM_SET_VAPIC_ADDR,	set_vapic_addr },
+	{ KVM_KVMCLOCK_CTRL,	kvmclock_ctrl },
 	{ KVM_X86_SETUP_MCE,	setup_mce },
 	{ MINIKVM_GET_EXITS,	get_exits },
 	{ MINIKVM_GET_DEATH,	get_death },
