@@ -57,6 +57,7 @@ for qemu in /bin/qemu-*; do
 	boot "pc" "$qemu" "" -M pc -cpu host
 	boot "q35, 2 CPUs, disk" "$qemu" "" -M q35 -cpu qemu64 -smp 2 \
 		-drive "file=$disk,format=raw,if=virtio"
+	boot "microvm" "$qemu" "" -M microvm -cpu host
 	boot "q35, kernel-irqchip=split" "$qemu" ,kernel-irqchip=split -M q35 -cpu host
 done
 # Newer ones refuse interrupt controllers of their own.
