@@ -6,15 +6,18 @@
 #
 # usage: qemu.sh [DEVICE]
 #
-# $MINIKVM_GUEST has bzImage and initrd (default: /guest). QEMU before 9 knows no other
-# path than /dev/kvm, which is made to lead to DEVICE where nothing is there.
+# $MINIKVM_GUEST has bzImage or vmlinux, and initrd (default: /guest). QEMU before 9
+# knows no other path than /dev/kvm, which is made to lead to DEVICE where nothing is
+# there.
 
 device=${1:-${MINIKVM_DEVICE:-/dev/minikvm}}
 guest=${MINIKVM_GUEST:-/guest}
 
 skip() { echo "1..0 # SKIP $1"; exit 4; }
 [ -e "$device" ] || skip "$device is not there"
-[ -e "$guest/bzImage" ] || skip "no guest in $guest"
+kernel=$guest/bzImage
+[ -e "$kernel" ] || kernel=$guest/vmlinux
+[ -e "$kernel" ] || skip "no guest in $guest"
 ls /bin/qemu-* >/dev/null 2>&1 || skip "no QEMU here"
 [ -e /dev/kvm ] || ln -s "$device" /dev/kvm
 # shellcheck disable=SC3045 # busybox has it
@@ -37,7 +40,7 @@ boot() {
 	*) accel=kvm,device=$device$accel ;;
 	esac
 	timeout 180 "$qemu" -accel "$accel" -m 256 -nographic -no-reboot -nodefaults -serial stdio \
-		-kernel "$guest/bzImage" -initrd "$guest/initrd" \
+		-kernel "$kernel" -initrd "$guest/initrd" \
 		-append "console=ttyS0 quiet panic=-1 cryptomgr.notests=1" "$@" \
 		</dev/null >"$out" 2>&1
 	status=$?

@@ -7,7 +7,8 @@
 # Needs lib/common.sh, lib/deps.sh, lib/root.sh. Read next: selftests/qemu.sh.
 
 # What a PC without graphics and network needs; the name with a glob at its end.
-vmm_firmware=(bios-256k.bin bios-microvm.bin kvmvapic.bin linuxboot_dma.bin vgabios-stdvga.bin)
+vmm_firmware=(bios-256k.bin bios-microvm.bin kvmvapic.bin linuxboot_dma.bin pvh.bin
+	vgabios-stdvga.bin)
 
 # Command array qemu as find_qemu leaves it, into root $1.
 fill_qemu_command()
