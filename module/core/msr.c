@@ -320,13 +320,14 @@ int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 		return v->cpuid_intel ? -EINVAL : 0;
 	}
 
-	err = mtrr_get(v, msr, val);
+	/* First what a busy guest asks for. */
+	err = board_msr_get(v, msr, val, host);
+	if (err == -ENOENT)
+		err = mtrr_get(v, msr, val);
 	if (err == -ENOENT)
 		err = mk_mce_msr_get(v, msr, val, host);
 	if (err == -ENOENT)
 		err = mk_pv_msr_get(v, msr, val);
-	if (err == -ENOENT)
-		err = board_msr_get(v, msr, val, host);
 	return err ? -EINVAL : 0;
 }
 
@@ -429,13 +430,13 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 		return host || !val ? 0 : -EINVAL;
 	}
 
-	err = mtrr_set(v, msr, val);
+	err = board_msr_set(v, msr, val, host);
+	if (err == -ENOENT)
+		err = mtrr_set(v, msr, val);
 	if (err == -ENOENT)
 		err = mk_mce_msr_set(v, msr, val, host);
 	if (err == -ENOENT)
 		err = mk_pv_msr_set(v, msr, val);
-	if (err == -ENOENT)
-		err = board_msr_set(v, msr, val, host);
 	return err ? -EINVAL : 0;
 }
 
