@@ -892,9 +892,9 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);	/* a child that ends says all of it */
 	ksft_print_header();
 	ksft_set_plan(1);
-	/* A guest with interrupts off would keep Bochs for good, and its clock crawls. */
+	/* A guest with interrupts off would keep Bochs for good. */
 	no_entry = !guests_may_enter();
-	/* The clock of Bochs crawls. */
+	/* Bochs is slow. */
 	limit = fuzz_setting("MINIKVM_FUZZ_PROGRAMS", host_is_vmx() ? 40 : ~0ull);
 	seed = fuzz_seed();
 	r = rng_of(seed);

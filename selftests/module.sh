@@ -79,7 +79,7 @@ dots() { stat -c %s "$tmp/$1.dots"; }
 
 steady() { [ -s "$tmp/$1.dots" ] && ! grep -qF ! "$tmp/$1.dots"; }	# NAME: its TSC never went back
 
-# By turns, not by seconds: the clock of a slow machine crawls, and sleeping costs.
+# By turns, not by seconds: how much a guest does in one depends on the machine.
 advances() {	# NAME: its guest comes on
 	local before
 	before=$(dots "$1")
