@@ -160,6 +160,8 @@ static int translate(struct mk_exec *x, u64 gva, u32 access, gpa_t *gpa)
 	const struct mk_exit *exit = &c->v->exit;
 	struct mk_walk_result res;
 
+	if (x->cpu.mode != MK_MODE_64)
+		gva = (u32)gva;
 	/* The CPU has walked the guest's tables and found the access allowed. */
 	if (c->operand_known && offset_in_page(gva) == offset_in_page(exit->gpa) &&
 	    (!(access & MK_ACC_WRITE) || (exit->access & MK_TDP_WRITE))) {

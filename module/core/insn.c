@@ -225,8 +225,9 @@ unsigned int mk_fetch(struct mk_vcpu *v, u64 rip, u8 *buf, unsigned int n, bool 
 
 	mk_walk_setup(v, &cfg);
 	while (got < n) {
-		unsigned int part = min_t(unsigned int, n - got, PAGE_SIZE - offset_in_page(gva + got));
-		int status = walk_code(v, &cfg, gva + got, sleep, &res);
+		u64 at = mode == MK_MODE_64 ? gva + got : (u32)(gva + got);
+		unsigned int part = min_t(unsigned int, n - got, PAGE_SIZE - offset_in_page(at));
+		int status = walk_code(v, &cfg, at, sleep, &res);
 
 		if (status == MK_WALK_FAULT && sleep && !got)
 			mk_queue_page_fault(v, res.cr2, res.error);

@@ -787,7 +787,7 @@ static int port_string(struct mk_exec *x, u8 seg, u64 ea, u64 *count)
 	const u32 access = in ? MK_ACC_WRITE : MK_ACC_READ;
 	const unsigned int size = x->insn.size;
 	unsigned int n, bytes;
-	u64 lin;
+	u64 lin, last;
 	u8 probe;
 	int ret = linear(x, seg, ea, size, access, &lin);
 
@@ -811,7 +811,9 @@ static int port_string(struct mk_exec *x, u8 seg, u64 ea, u64 *count)
 	/* memory that cannot take the data must fault before the device gives it away */
 	ret = read_linear(x, lin, &probe, 1, access);
 	if (!ret && size > 1)
-		ret = read_linear(x, lin + bytes - 1, &probe, 1, access);
+		ret = linear(x, seg, ea + bytes - 1, 1, access, &last);
+	if (!ret && size > 1)
+		ret = read_linear(x, last, &probe, 1, access);
 	if (!ret)
 		ret = x->ops->in(x, port_operand(x), x->bounce, size, n);
 	return ret ?: write_linear(x, lin, x->bounce, bytes, NULL);

@@ -65,7 +65,8 @@ struct mk_exec;
  * that says MK_EXEC_FAULT has filled x->fault.
  *
  * @read:  @size bytes (1 to 16; under REP OUTS up to bounce_size, then within one
- *         page) at linear address @gva, which may cross a page.
+ *         page) at linear address @gva, which may cross a page, and outside 64-bit
+ *         mode the end of the 4 GiB: address 0 follows.
  *         @access: MK_ACC_WRITE too where the instruction will write there,
  *         MK_ACC_USER at CPL 3
  * @write: likewise. @old, where not NULL: the access is atomic and memory must
