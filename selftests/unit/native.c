@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <asm/processor-flags.h>
+#include <asm/trapnr.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -26,6 +27,7 @@
 struct state {
 	u64 gpr[MK_NR_GPR];
 	u64 rflags;
+	u64 vec[16][2];
 };
 
 void native_run(struct state *s, const void *code);
@@ -44,6 +46,9 @@ asm(".pushsection .text\n"
     "	mov %rsp, native_rsp(%rip)\n"
     "	push 128(%rdi)\n"
     "	popfq\n"
+    "	.irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n"
+    "	movups 136 + 16 * \\n(%rdi), %xmm\\n\n"
+    "	.endr\n"
     "	mov 0(%rdi), %rax\n	mov 8(%rdi), %rcx\n	mov 16(%rdi), %rdx\n"
     "	mov 24(%rdi), %rbx\n	mov 32(%rdi), %rsp\n	mov 40(%rdi), %rbp\n"
     "	mov 48(%rdi), %rsi\n	mov 64(%rdi), %r8\n	mov 72(%rdi), %r9\n"
@@ -62,6 +67,9 @@ asm(".pushsection .text\n"
     "	mov native_rsp(%rip), %rsp\n"
     "	pushfq\n"
     "	popq 128(%rax)\n"
+    "	.irp n, 0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15\n"
+    "	movups %xmm\\n, 136 + 16 * \\n(%rax)\n"
+    "	.endr\n"
     "	mov native_rax(%rip), %rcx\n"
     "	mov %rcx, 0(%rax)\n"
     "	cld\n"
@@ -134,6 +142,12 @@ static const struct encoding encodings[] = {
 	{ "xadd", 1, 0xc0, 0xc1, -1, LOCK }, { "movnti", 1, 0xc3, 0xc3, -1, MEM_ONLY | NO66 },
 	{ "cmpxchg8b", 1, 0xc7, 0xc7, 1, MEM_ONLY | LOCK | NO66 },
 	{ "movbe", 2, 0xf0, 0xf1, -1, MEM_ONLY },
+	{ "movups", 1, 0x10, 0x11, -1, MEM_ONLY | REP }, { "movaps", 1, 0x28, 0x29, -1, MEM_ONLY },
+	{ "movntps", 1, 0x2b, 0x2b, -1, MEM_ONLY }, { "movd", 1, 0x6e, 0x6e, -1, MEM_ONLY },
+	{ "movd, movq", 1, 0x7e, 0x7e, -1, MEM_ONLY | REP },
+	{ "movdqa", 1, 0x6f, 0x6f, -1, MEM_ONLY | REP }, { "movdqa", 1, 0x7f, 0x7f, -1, MEM_ONLY | REP },
+	{ "movq", 1, 0xd6, 0xd6, -1, MEM_ONLY }, { "movntdq", 1, 0xe7, 0xe7, -1, MEM_ONLY },
+	{ "movntdqa", 2, 0x2a, 0x2a, -1, MEM_ONLY },
 };
 
 static u64 random64(void)
@@ -199,15 +213,27 @@ static u64 undefined_flags(const struct mk_insn *insn, const struct state *befor
 }
 
 static u8 *code;	/* executable */
-static u8 *memory;	/* what the CPU works on; page-aligned, low */
+static u8 *memory;	/* what the CPU works on; page-aligned, low; a page without access behind it */
 static u8 shadow[MEM];	/* what the executor works on, at the same addresses */
+
+/* Inside, across the end (a page fault), or where nobody knows what is mapped. */
+static int shadow_has(struct mk_exec *x, u64 gva, unsigned int size)
+{
+	if (gva - (u64)memory <= MEM - size)
+		return MK_EXEC_OK;
+	if (gva - (u64)memory > MEM + 4096 - size)
+		return MK_EXEC_UNSUPPORTED;
+	x->fault = (struct mk_exec_fault){ .vector = X86_TRAP_PF, .has_error = true };
+	return MK_EXEC_FAULT;
+}
 
 static int shadow_read(struct mk_exec *x, u64 gva, void *buf, unsigned int size, u32 access)
 {
-	(void)x;
+	int ret = shadow_has(x, gva, size);
+
 	(void)access;
-	if (gva - (u64)memory > MEM - size)
-		return MK_EXEC_UNSUPPORTED;
+	if (ret)
+		return ret;
 	memcpy(buf, shadow + (gva - (u64)memory), size);
 	return MK_EXEC_OK;
 }
@@ -215,17 +241,31 @@ static int shadow_read(struct mk_exec *x, u64 gva, void *buf, unsigned int size,
 static int shadow_write(struct mk_exec *x, u64 gva, const void *buf, unsigned int size,
 			const void *old, u32 access)
 {
-	(void)x;
+	int ret = shadow_has(x, gva, size);
+
 	(void)access;
-	if (gva - (u64)memory > MEM - size)
-		return MK_EXEC_UNSUPPORTED;
+	if (ret)
+		return ret;
 	if (old && memcmp(shadow + (gva - (u64)memory), old, size))
 		return MK_EXEC_RETRY;
 	memcpy(shadow + (gva - (u64)memory), buf, size);
 	return MK_EXEC_OK;
 }
 
-static const struct mk_exec_ops shadow_ops = { .read = shadow_read, .write = shadow_write };
+static void shadow_get_vec(struct mk_exec *x, unsigned int nr, u64 val[2])
+{
+	memcpy(val, ((struct state *)x->ctx)->vec[nr], 16);
+}
+
+static void shadow_set_vec(struct mk_exec *x, unsigned int nr, const u64 val[2])
+{
+	memcpy(((struct state *)x->ctx)->vec[nr], val, 16);
+}
+
+static const struct mk_exec_ops shadow_ops = {
+	.read = shadow_read, .write = shadow_write,
+	.get_vec = shadow_get_vec, .set_vec = shadow_set_vec,
+};
 
 /* Write a random form of @e to @buf. */
 static void assemble(const struct encoding *e, u8 *buf)
@@ -264,7 +304,9 @@ static bool aim(const struct mk_insn *insn, struct state *s)
 	u64 target = (u64)memory + MEM / 2 + random64() % 64, ea = insn->disp;
 	bool pair = insn->op == MK_OP_CMPXCHG8B && insn->size == 16;
 
-	if (pair)
+	if (random64() % 8 == 0)	/* near the end of memory, or across */
+		target += MEM / 2 - 40;
+	if (pair || (insn->op == MK_OP_MOVVA && random64() % 2))
 		target &= ~15ULL;
 	if (insn->op >= MK_OP_BT && insn->op <= MK_OP_BTC && insn->src == MK_O_REG)
 		s->gpr[insn->reg] = (s64)(random64() % 8192) - 4096;
@@ -308,6 +350,25 @@ static void describe(const char *what, const struct mk_insn *insn, const u8 *byt
 	note("rax was %llx, rcx %llx, rdx %llx", before->gpr[0], before->gpr[1], before->gpr[2]);
 }
 
+/*
+ * A form: opcode, with its digit in a group; register or memory; sizes of operand and
+ * address; LOCK or REP.
+ */
+static bool count_form(const struct mk_insn *insn)
+{
+	static bool seen[3][256][8][2][4][2][4];
+	const u8 sizes[] = { [1] = 0, [2] = 1, [4] = 2, [8] = 3 };
+	bool group = insn->has_modrm && insn->dst != MK_O_REG && insn->src != MK_O_REG &&
+		     insn->dst != MK_O_VEC && insn->src != MK_O_VEC && insn->op != MK_OP_SETCC;
+	bool *form = &seen[insn->map][insn->opcode][group ? insn->reg & 7 : 0]
+			  [insn->has_modrm && insn->mod != 3][sizes[insn->opsize]]
+			  [insn->asize == 8][insn->lock ? 1 : insn->rep ? 2 + (insn->rep & 1) : 0];
+
+	return *form ? false : (*form = true);
+}
+
+static unsigned int forms;
+
 /* One case. 1: agreed, 0: not applicable, -1: differs. */
 static int compare(const struct encoding *e)
 {
@@ -316,7 +377,7 @@ static int compare(const struct encoding *e)
 	struct state before, cpu, ours;
 	struct mk_exec x = {
 		.cpu = { .gpr = ours.gpr, .seg = flat, .mode = MK_MODE_64, .cpl = 3 },
-		.ops = &shadow_ops,
+		.ops = &shadow_ops, .ctx = &ours,
 	};
 	u64 back = (u64)native_back, mask;
 	u8 bytes[32];
@@ -328,7 +389,12 @@ static int compare(const struct encoding *e)
 		return 0;
 	for (i = 0; i < MK_NR_GPR; i++)
 		before.gpr[i] = interesting();
+	for (i = 0; i < 32; i++)
+		before.vec[i / 2][i % 2] = random64();
 	if (!aim(&x.insn, &before))
+		return 0;
+	/* MOVSXD to 16 bits reads two bytes on Intel's CPUs, four on AMD's. */
+	if (x.insn.map == 0 && x.insn.opcode == 0x63 && x.insn.opsize == 2)
 		return 0;
 	before.rflags = X86_EFLAGS_FIXED | X86_EFLAGS_IF | (random64() & (ARITH | X86_EFLAGS_DF));
 	for (i = 0; i < MEM; i += 8) {
@@ -368,9 +434,13 @@ static int compare(const struct encoding *e)
 		return 0;
 
 	mask = (ARITH | X86_EFLAGS_DF) & ~undefined_flags(&x.insn, &before);
+	/* REP that faults gives the flags of its beginning back, or not yet: it goes on anyway. */
+	if (status == MK_EXEC_FAULT && x.insn.rep)
+		mask &= ~(u64)ARITH;
 	if (trap != (status != MK_EXEC_FAULT ? 0 : x.fault.vector ? SIGSEGV : SIGFPE) ||
 	    (!trap && x.cpu.rip != x.insn.len) ||
-	    memcmp(cpu.gpr, ours.gpr, sizeof(cpu.gpr)) || ((cpu.rflags ^ ours.rflags) & mask)) {
+	    memcmp(cpu.gpr, ours.gpr, sizeof(cpu.gpr)) || memcmp(cpu.vec, ours.vec, sizeof(cpu.vec)) ||
+	    ((cpu.rflags ^ ours.rflags) & mask)) {
 		note("signal %d, status %d, rip %llu", trap, status, x.cpu.rip);
 		describe(e->name, &x.insn, bytes, &before, &cpu, &ours);
 		return -1;
@@ -379,6 +449,7 @@ static int compare(const struct encoding *e)
 		describe("memory differs", &x.insn, bytes, &before, &cpu, &ours);
 		return -1;
 	}
+	forms += count_form(&x.insn);
 	return 1;
 }
 
@@ -394,9 +465,10 @@ void native_tests(void)
 	code = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS,
 		    -1, 0);
 	/* below 4 GiB, so that 32-bit addresses reach it */
-	memory = mmap(NULL, MEM, PROT_READ | PROT_WRITE,
+	memory = mmap(NULL, MEM + 4096, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS | MAP_32BIT, -1, 0);
-	if (code == MAP_FAILED || memory == MAP_FAILED) {
+	if (code == MAP_FAILED || memory == MAP_FAILED ||
+	    mprotect(memory + MEM, 4096, PROT_NONE)) {
 		ok(false, "native: mmap");
 		return;
 	}
@@ -405,7 +477,7 @@ void native_tests(void)
 		sigaction(signals[i], &sa, &old[i]);
 
 	for (i = 0; i < sizeof(encodings) / sizeof(*encodings); i++) {
-		unsigned int agreed = 0;
+		unsigned int agreed = 0, forms_before = forms;
 		int ret = 0;
 
 		for (n = 0; n < ROUNDS && ret >= 0; n++) {
@@ -415,13 +487,14 @@ void native_tests(void)
 		if (ret >= 0 && !agreed)
 			skip("this CPU does not have it", "native: %s", encodings[i].name);
 		else
-			ok(ret >= 0, "native: %s as the CPU does it, %u cases", encodings[i].name,
-			   agreed);
+			ok(ret >= 0, "native: %s as the CPU does it, %u cases of %u forms",
+			   encodings[i].name, agreed, forms - forms_before);
 	}
+	note("native: %u forms of instructions compared with this CPU", forms);
 
 	for (i = 0; i < 4; i++)
 		sigaction(signals[i], &old[i], NULL);
 	sigaltstack(&old_ss, NULL);
-	munmap(memory, MEM);
+	munmap(memory, MEM + 4096);
 	munmap(code, 4096);
 }
