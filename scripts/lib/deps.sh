@@ -8,6 +8,7 @@
 
 packages=(
 	gcc libc6-dev make sparse shellcheck			# building
+	clang libclang-rt-14-dev				# fuzzing pure logic
 	linux-headers-cloud-amd64 linux-headers-6.12-cloud-amd64
 	qemu-system-x86 bochs bochs-term bochsbios vgabios	# the machines
 	busybox-static lz4 zstd xz-utils			# their roots
