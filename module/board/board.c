@@ -107,6 +107,7 @@ static const struct mk_board_ops board_ops = {
 	.get_cr8 = mk_lapic_get_cr8,
 	.set_cr8 = mk_lapic_set_cr8,
 	.cr8_threshold = mk_lapic_cr8_threshold,
+	.ipi = mk_lapic_ipi,
 	.msr_get = mk_lapic_msr_get,
 	.msr_set = mk_lapic_msr_set,
 	.vm_free = vm_free,

@@ -170,6 +170,8 @@ enum {
 /* dest.c */
 /* Send; @src is the sending APIC, or NULL for the I/O APIC. A status. Any context. */
 int mk_lapic_deliver(struct mk_vm *vm, struct mk_lapic *src, const struct mk_apic_msg *msg);
+/* The same to one APIC ID, of any width, whatever the sender's mode */
+int mk_lapic_deliver_id(struct mk_vm *vm, const struct mk_apic_msg *msg);
 /* Is @apic among the destinations of what a device sends? */
 bool mk_lapic_is_destination(const struct mk_lapic *apic, const struct mk_apic_msg *msg);
 
@@ -196,6 +198,7 @@ bool mk_lapic_mmio(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, b
 u64 mk_lapic_get_cr8(struct mk_vcpu *v);
 void mk_lapic_set_cr8(struct mk_vcpu *v, u64 cr8);
 u8 mk_lapic_cr8_threshold(struct mk_vcpu *v);
+int mk_lapic_ipi(struct mk_vcpu *v, u32 dest, u32 icr);
 int mk_lapic_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
 int mk_lapic_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host);
 

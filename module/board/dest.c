@@ -135,6 +135,19 @@ static void reach_logical(struct delivery *d, struct mk_vm *vm, const struct mk_
 	}
 }
 
+int mk_lapic_deliver_id(struct mk_vm *vm, const struct mk_apic_msg *msg)
+{
+	struct mk_vcpu *v;
+	int status = -1;
+
+	rcu_read_lock();
+	v = xa_load(&vm->vcpus, msg->dest);
+	if (v && mk_lapic_hw_enabled(v->apic))
+		status = mk_lapic_accept(v->apic, msg);
+	rcu_read_unlock();
+	return status;
+}
+
 int mk_lapic_deliver(struct mk_vm *vm, struct mk_lapic *src, const struct mk_apic_msg *msg)
 {
 	struct delivery d = { .msg = msg, .sum = -1 };

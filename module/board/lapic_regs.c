@@ -142,15 +142,20 @@ static void set_spiv(struct mk_lapic *apic, u32 val)
 	mk_lapic_recheck(apic);
 }
 
-static void send_ipi(struct mk_lapic *apic, u32 icr, u32 dest)
+static struct mk_apic_msg message(u32 icr, u32 dest)
 {
-	struct mk_apic_msg msg = {
+	return (struct mk_apic_msg){
 		.dest = dest,
 		.vector = icr & APIC_VECTOR_MASK,
 		.mode = GET_APIC_DELIVERY_MODE(icr),
 		.logical = icr & APIC_DEST_LOGICAL,
 		.shorthand = icr >> 18 & 3,
 	};
+}
+
+static void send_ipi(struct mk_lapic *apic, u32 icr, u32 dest)
+{
+	struct mk_apic_msg msg = message(icr, dest);
 
 	if (msg.mode <= MK_DM_LOWEST && msg.vector < 16)
 		mk_lapic_error(apic, MK_ESR_SEND_VECTOR);
@@ -159,6 +164,13 @@ static void send_ipi(struct mk_lapic *apic, u32 icr, u32 dest)
 		return;		/* the de-assert that synchronised arbitration on old buses */
 	else
 		mk_lapic_deliver(apic->v->vm, apic, &msg);
+}
+
+int mk_lapic_ipi(struct mk_vcpu *v, u32 dest, u32 icr)
+{
+	struct mk_apic_msg msg = message(icr, dest);
+
+	return mk_lapic_deliver_id(v->vm, &msg);
 }
 
 /* Which registers there are, a bit for each 16 bytes. */

@@ -251,7 +251,10 @@ static void add_hypervisor(struct fill *f)
 	e = add(f, KVM_CPUID_FEATURES, 0, false);
 	if (e) {
 		e->eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_CLOCKSOURCE2) |
-			 BIT(KVM_FEATURE_NOP_IO_DELAY) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT);
+			 BIT(KVM_FEATURE_NOP_IO_DELAY) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT) |
+			 BIT(KVM_FEATURE_PV_UNHALT) | BIT(KVM_FEATURE_PV_SEND_IPI);
+		if (mk_steal_possible())
+			e->eax |= BIT(KVM_FEATURE_STEAL_TIME) | BIT(KVM_FEATURE_PV_TLB_FLUSH);
 		e->ebx = e->ecx = e->edx = 0;
 	}
 }

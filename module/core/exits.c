@@ -10,6 +10,7 @@
  * Knows: everything of this floor. Read next: core/regs.c, core/msr.c.
  */
 #include <linux/kvm_para.h>
+#include <asm/apicdef.h>
 #include <asm/trapnr.h>
 
 #include "core/doorbell.h"
@@ -138,18 +139,54 @@ static enum mk_next exit_xsetbv(struct mk_vcpu *v, struct mk_exit *x)
 	return MK_DONE;
 }
 
-static enum mk_next exit_hypercall(struct mk_vcpu *v, struct mk_exit *x)
+/*
+ * A bitmap of APIC IDs from @first on, twice 64 of them, or twice 32 for a guest
+ * outside 64-bit mode. How many took it, or a KVM_E*.
+ */
+static s64 send_ipis(struct mk_vcpu *v, const u64 map[2], u32 first, u32 icr, unsigned int bits)
+{
+	unsigned int i;
+	s64 taken = 0;
+
+	if (icr & (APIC_DEST_LOGICAL | GENMASK(19, 18)))
+		return -KVM_EINVAL;
+	for (i = 0; i < 2 * bits && (u64)first + i < MK_MAX_VCPU_ID; i++)
+		if (map[i / bits] >> i % bits & 1)
+			taken += mk_board(v->vm)->ipi(v, first + i, icr) >= 0;
+	return taken;
+}
+
+/* "Linux KVM Hypercall" in the kernel's documentation: number in RAX, then RBX, RCX, RDX, RSI. */
+static s64 hypercall(struct mk_vcpu *v, u64 nr, bool wide)
 {
 	u64 *gpr = v->cpu.gpr;
-	bool wide = mk_cpu_code_mode(&v->cpu) == MK_MODE_64;
-	u64 nr = wide ? gpr[MK_RAX] : (u32)gpr[MK_RAX];
-	s64 ret = -KVM_ENOSYS;
 
-	if (mk_cpu_cpl(&v->cpu))
-		ret = -KVM_EPERM;
-	else if (nr == KVM_HC_VAPIC_POLL_IRQ)
-		ret = 0;
-	gpr[MK_RAX] = wide ? ret : (u32)ret;
+	switch (nr) {
+	case KVM_HC_VAPIC_POLL_IRQ:
+		return 0;
+	case KVM_HC_KICK_CPU:
+		if (!v->apic)
+			break;
+		mk_vcpu_unhalt(v->vm, gpr[MK_RCX]);
+		return 0;
+	case KVM_HC_SEND_IPI:
+		if (!v->apic)
+			break;
+		return send_ipis(v, (u64[]){ gpr[MK_RBX], gpr[MK_RCX] }, gpr[MK_RDX],
+				 gpr[MK_RSI], wide ? 64 : 32);
+	}
+	return -KVM_ENOSYS;
+}
+
+static enum mk_next exit_hypercall(struct mk_vcpu *v, struct mk_exit *x)
+{
+	u64 *rax = &v->cpu.gpr[MK_RAX];
+	bool wide = mk_cpu_code_mode(&v->cpu) == MK_MODE_64;
+	s64 ret = -KVM_EPERM;
+
+	if (!mk_cpu_cpl(&v->cpu))
+		ret = hypercall(v, wide ? *rax : (u32)*rax, wide);
+	*rax = wide ? ret : (u32)ret;
 	return MK_DONE;
 }
 

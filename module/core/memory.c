@@ -341,7 +341,8 @@ int mk_guest_read(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len)
 	return err;
 }
 
-int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len)
+static __always_inline int write_guest(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len,
+		       unsigned long (*copy)(void __user *to, const void *from, unsigned long n))
 {
 	const struct mk_slot *slot;
 	void __user *to;
@@ -354,7 +355,7 @@ int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len)
 		to = piece(srcu_dereference(vm->slots, &vm->srcu), gpa, &n, &slot);
 		if (!to || (slot->flags & KVM_MEM_READONLY))
 			err = -ENXIO;
-		else if (copy_to_user(to, buf, n))
+		else if (copy(to, buf, n))
 			err = -EFAULT;
 		if (err)
 			break;
@@ -362,6 +363,26 @@ int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len)
 	}
 	srcu_read_unlock(&vm->srcu, idx);
 	return err;
+}
+
+static unsigned long copy_sleeping(void __user *to, const void *from, unsigned long n)
+{
+	return copy_to_user(to, from, n);
+}
+
+static unsigned long copy_at_once(void __user *to, const void *from, unsigned long n)
+{
+	return copy_to_user_nofault(to, from, n) ? n : 0;
+}
+
+int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len)
+{
+	return write_guest(vm, gpa, buf, len, copy_sleeping);
+}
+
+int mk_guest_write_nofault(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len)
+{
+	return write_guest(vm, gpa, buf, len, copy_at_once);
 }
 
 int mk_guest_cmpxchg(struct mk_vm *vm, gpa_t gpa, u64 old, u64 val, unsigned int size)

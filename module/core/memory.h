@@ -86,6 +86,7 @@ int mk_guest_read(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len);
 int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len);
 /* Does not sleep and takes no page fault: -EFAULT also where the page is not there now. */
 int mk_guest_read_nofault(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len);
+int mk_guest_write_nofault(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len);
 /**
  * mk_guest_hva - where the VMM has guest memory
  * @generation: of the slots that say so

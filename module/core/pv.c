@@ -244,6 +244,9 @@ int mk_pv_msr_get(struct mk_vcpu *v, u32 msr, u64 *val)
 	case MSR_KVM_SYSTEM_TIME_NEW:
 		*val = v->clock_msr;
 		return 0;
+	case MSR_KVM_STEAL_TIME:
+		*val = v->steal_msr;
+		return 0;
 	}
 	return -ENOENT;
 }
@@ -262,12 +265,14 @@ int mk_pv_msr_set(struct mk_vcpu *v, u32 msr, u64 val)
 		v->clock_msr = val;
 		mk_request(v, MK_REQ_CLOCK);
 		return 0;
+	case MSR_KVM_STEAL_TIME:
+		return mk_steal_set(v, val);
 	}
 	return -ENOENT;
 }
 
 void mk_pv_reset(struct mk_vcpu *v)
 {
-	v->clock_msr = 0;
+	v->clock_msr = v->steal_msr = 0;
 	v->clock_stopped = v->wall_clock_asked = false;
 }

@@ -55,7 +55,7 @@ static bool woken(struct mk_vcpu *v)
 	case KVM_MP_STATE_INIT_RECEIVED:
 		return false;
 	}
-	return mk_event_waiting(v);
+	return READ_ONCE(v->unhalted) || mk_event_waiting(v);
 }
 
 /*
@@ -201,6 +201,7 @@ static enum mk_next enter(struct mk_vcpu *v)
 	}
 	guest_timing_exit_irqoff();
 out:
+	v->between = next == MK_RESUME || x->kind == MK_EXIT_INTR;
 	smp_store_release(&v->mode, MK_OUTSIDE);
 	local_irq_enable();
 	preempt_enable();
@@ -241,6 +242,7 @@ static int run_loop(struct mk_vcpu *v)
 		if (unlikely(v->requests & MK_OUTSIDE_REQS)) {
 			mk_startup(v);
 			mk_clock_update(v);
+			mk_steal_update(v);
 		}
 		/* A userspace with a PIC of its own waits for this moment; a guest may sleep then. */
 		if (unlikely(v->run->request_interrupt_window) &&
@@ -256,9 +258,11 @@ static int run_loop(struct mk_vcpu *v)
 			if (v->requests & MK_STARTUP_REQS)
 				continue;
 			v->mp_state = KVM_MP_STATE_RUNNABLE;
+			WRITE_ONCE(v->unhalted, false);
 			mk_request(v, MK_REQ_EVENT);
 		}
 		if (__xfer_to_guest_mode_work_pending()) {
+			v->between = true;
 			err = host_work();
 			if (err)
 				goto interrupted;
@@ -336,6 +340,7 @@ int mk_vcpu_run(struct mk_vcpu *v)
 		err = run_loop(v);
 	}
 out:
+	v->between = false;
 	publish(v);
 	mk_fpu_leave(v);
 	mk_vcpu_put(v);

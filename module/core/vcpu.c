@@ -30,6 +30,7 @@ static void load_here(struct mk_vcpu *v)
 	if (likely(__this_cpu_read(mk_cpu_is_on))) {
 		mk_time_catch_up(v);
 		mk_clock_load(v);
+		mk_steal_load(v);
 		mk_hw->load(&v->cpu);
 		v->loaded = true;
 	}
@@ -55,8 +56,10 @@ static void sched_out(struct preempt_notifier *pn, struct task_struct *next)
 {
 	struct mk_vcpu *v = container_of(pn, struct mk_vcpu, preempt);
 
-	if (current->on_rq)
+	if (current->on_rq) {
 		WRITE_ONCE(v->preempted, true);
+		mk_steal_preempted(v);
+	}
 	unload_here(v);
 }
 
@@ -72,6 +75,7 @@ void mk_vcpu_note_thread(struct mk_vcpu *v)
 
 	if (likely(old == now))
 		return;
+	mk_steal_note_thread(v);
 	rcu_assign_pointer(v->pid, get_pid(now));
 	if (old) {
 		synchronize_rcu();
@@ -147,6 +151,19 @@ void mk_vcpu_kick(struct mk_vcpu *v)
 	put_cpu();
 }
 
+void mk_vcpu_unhalt(struct mk_vm *vm, u32 id)
+{
+	struct mk_vcpu *v;
+
+	rcu_read_lock();
+	v = xa_load(&vm->vcpus, id);
+	if (v) {
+		WRITE_ONCE(v->unhalted, true);
+		rcuwait_wake_up(&v->wait);
+	}
+	rcu_read_unlock();
+}
+
 static const struct mk_seg reset_data = {
 	.limit = 0xffff, .ar = MK_AR_P | MK_AR_S | 3,
 };
@@ -202,6 +219,7 @@ void mk_vcpu_reset(struct mk_vcpu *v, bool init)
 	}
 	cpu->cr8 = 0;
 	v->exception.pending = false;
+	v->unhalted = false;
 	v->user_irq = -1;
 	atomic_set(&v->nmis, 0);
 	v->complete = NULL;

@@ -30,11 +30,12 @@ enum mk_request {
 	MK_REQ_SIPI,		/* so has a start-up interrupt, after any INIT */
 	MK_REQ_EOI_EXIT,	/* userspace's I/O APIC is to hear of eoi_vector */
 	MK_REQ_CLOCK,		/* the guest's view of its clock is old: see mk_clock_update() */
+	MK_REQ_STEAL,		/* it got onto a CPU: see mk_steal_update() */
 };
 
 #define MK_STARTUP_REQS	(BIT(MK_REQ_INIT) | BIT(MK_REQ_SIPI))
 /* What the run loop does where it may sleep. */
-#define MK_OUTSIDE_REQS	(MK_STARTUP_REQS | BIT(MK_REQ_CLOCK))
+#define MK_OUTSIDE_REQS	(MK_STARTUP_REQS | BIT(MK_REQ_CLOCK) | BIT(MK_REQ_STEAL))
 
 /* Where the vCPU's thread is; see mk_vcpu_kick(). */
 enum mk_vcpu_mode {
@@ -126,6 +127,8 @@ struct mk_vcpu {
 	bool uses_pkru;
 	u32 host_pkru;
 	u32 mp_state;			/* KVM_MP_STATE_* */
+	bool unhalted;			/* (a) another vCPU has ended its HLT, or the next one */
+	bool between;			/* no instruction is under way: see core/steal.c */
 	u64 poll_ns;			/* how long to look for events before sleeping */
 	u8 sipi_vector;			/* (a) of the last start-up interrupt */
 	u64 tsc_lost;			/* ticks that tsc_offset makes up for: see core/time.c */
@@ -166,6 +169,10 @@ struct mk_vcpu {
 	unsigned int clock_resumes;	/* how often the host had slept by then */
 	bool clock_stopped;		/* the guest is to hear that it was stopped */
 	bool wall_clock_asked;		/* it has just written vm->wall_clock_msr */
+	u64 steal_msr;			/* gpa of its page, and bit 0: it is there */
+	u64 steal_waited;		/* ns: what has been told of its thread's waiting */
+	bool steal_new;			/* the page has never been written */
+	bool steal_preempted;		/* the page says that it has lost its CPU */
 
 	/* What userspace must complete before the guest goes on. */
 	int (*complete)(struct mk_vcpu *v);	/* enum mk_next */
@@ -219,6 +226,9 @@ static inline void mk_request(struct mk_vcpu *v, enum mk_request req)
 	set_bit(req, &v->requests);
 	smp_mb__after_atomic();
 }
+
+/* Another vCPU kicks APIC @id out of its HLT. Any context. */
+void mk_vcpu_unhalt(struct mk_vm *vm, u32 id);
 
 /* The calling thread runs it from now on: others may yield to it. */
 void mk_vcpu_note_thread(struct mk_vcpu *v);
@@ -418,5 +428,16 @@ int mk_clock_stopped(struct mk_vcpu *v);
 int mk_pv_msr_get(struct mk_vcpu *v, u32 msr, u64 *val);
 int mk_pv_msr_set(struct mk_vcpu *v, u32 msr, u64 val);
 void mk_pv_reset(struct mk_vcpu *v);
+
+/* core/steal.c */
+/* Does the host know how long a thread waits? */
+bool mk_steal_possible(void);
+int mk_steal_set(struct mk_vcpu *v, u64 val);	/* the MSR: 0 or -EINVAL; does not sleep */
+void mk_steal_note_thread(struct mk_vcpu *v);	/* the calling thread is new to it */
+/* The vCPU gets onto a CPU; its running thread loses its CPU. Any context, the VM's own mm. */
+void mk_steal_load(struct mk_vcpu *v);
+void mk_steal_preempted(struct mk_vcpu *v);
+/* Do what MK_REQ_STEAL asks for. Context: as for mk_clock_update(). */
+void mk_steal_update(struct mk_vcpu *v);
 
 #endif

@@ -54,6 +54,8 @@ struct mk_doorbells;
  * @pio:         likewise for ports, 1, 2 or 4 bytes
  * @get_cr8, @set_cr8: the task priority (TPR bits 7:4)
  * @cr8_threshold: an interrupt waits for CR8 to fall below this; 0: none does
+ * @ipi:         send what the low half of an ICR says to one APIC ID; at least 0
+ *               where the APIC took it. rcu_read_lock() is not needed
  * @msr_get, @msr_set: APIC_BASE, x2APIC, TSC_DEADLINE; -ENOENT: not the board's;
  *               -EINVAL: #GP. @host: userspace asks, not the guest
  * @vm_free:     the VM dies: no timer delivers any more. To be called before the
@@ -71,6 +73,7 @@ struct mk_board_ops {
 	u64 (*get_cr8)(struct mk_vcpu *v);
 	void (*set_cr8)(struct mk_vcpu *v, u64 cr8);
 	u8 (*cr8_threshold)(struct mk_vcpu *v);
+	int (*ipi)(struct mk_vcpu *v, u32 dest, u32 icr);
 	int (*msr_get)(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
 	int (*msr_set)(struct mk_vcpu *v, u32 msr, u64 val, bool host);
 	void (*vm_free)(struct mk_vm *vm);

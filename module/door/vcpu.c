@@ -261,6 +261,8 @@ static long get_mp_state(void *object, void __user *arg)
 
 	mk_startup(v);
 	state.mp_state = v->mp_state;
+	if (state.mp_state == KVM_MP_STATE_HALTED && READ_ONCE(v->unhalted))
+		state.mp_state = KVM_MP_STATE_RUNNABLE;
 	return mk_to_user(arg, state);
 }
 
