@@ -82,6 +82,9 @@ TEST_F(signals, immediate_exit_completes_io)
 		EXPECT_EQ(value, i);
 		g->run->immediate_exit = 1;
 		EXPECT_EQ(RUN(g), -EINTR);
+		/* The exit that it completed can still be looked at. */
+		EXPECT_EQ(g->run->exit_reason, KVM_EXIT_IO);
+		EXPECT_EQ(g->run->io.port, PORT_SYNC);
 		rip = guest_rip(g);
 		EXPECT_EQ(RUN(g), -EINTR);
 		EXPECT_EQ(guest_rip(g), rip);

@@ -300,7 +300,8 @@ static void publish(struct mk_vcpu *v)
  * mk_vcpu_run - KVM_RUN
  * @v: its kvm_run says what userspace wants, and is told why it came back
  *
- * Return: 0 with kvm_run filled; -EINTR, with KVM_EXIT_INTR there; -EFAULT
+ * Return: 0 with kvm_run filled; -EINTR, with KVM_EXIT_INTR there, or untouched if
+ * it was told not to run; -EFAULT
  * where the VMM's own mapping of guest memory refuses, -ENOMEM where the host
  * has none for it.
  * Context: vcpu->mutex held, the VM's own mm.
@@ -315,7 +316,6 @@ int mk_vcpu_run(struct mk_vcpu *v)
 	mk_vcpu_load(v);
 	mk_fpu_enter(v);
 	v->death[0] = 0;
-	run->exit_reason = KVM_EXIT_UNKNOWN;
 
 	if (!v->apic && mk_set_cr8(v, READ_ONCE(run->cr8))) {
 		err = -EINVAL;
@@ -330,13 +330,14 @@ int mk_vcpu_run(struct mk_vcpu *v)
 	if (next != MK_RESUME) {
 		err = errno_of(next);
 	} else if (mk_immediate_exit(run)) {
-		run->exit_reason = KVM_EXIT_INTR;
+		/* VMMs complete an exit this way, and look at its reason afterwards. */
 		err = -EINTR;
 	} else if (unlikely(v->mp_state == KVM_MP_STATE_UNINITIALIZED)) {
 		err = wait_for_startup(v);
 	} else {
 		if (!v->vm->kernel_pic)
 			mk_request(v, MK_REQ_EVENT);
+		run->exit_reason = KVM_EXIT_UNKNOWN;
 		err = run_loop(v);
 	}
 out:
