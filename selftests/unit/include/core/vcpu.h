@@ -46,6 +46,7 @@ struct mk_board_ops {
 	u64 (*get_cr8)(struct mk_vcpu *v);
 	void (*set_cr8)(struct mk_vcpu *v, u64 cr8);
 	u8 (*cr8_threshold)(struct mk_vcpu *v);
+	int (*ipi)(struct mk_vcpu *v, u32 dest, u32 icr);
 	int (*msr_get)(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
 	int (*msr_set)(struct mk_vcpu *v, u32 msr, u64 val, bool host);
 	void (*vm_free)(struct mk_vm *vm);
