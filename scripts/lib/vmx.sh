@@ -83,8 +83,14 @@ vmx_bochs()
 # tells of each external interrupt.
 vmx_explain()
 {
-	local seen
+	local seen pid
 	seen=$(stat -c %s "$work/screen")
+	# Where Bochs itself is, should it not answer; gdb is no package that we ask for.
+	pid=$(pgrep -f "bochs-bin .*-f $work/bochsrc" | tail -n 1)
+	if command -v gdb >/dev/null; then
+		timeout 30 gdb -p "$pid" -batch -ex 'thread apply all bt 12' 2>/dev/null |
+			grep -aE '^(Thread|#)'
+	fi
 	pkill -INT -f "bochs-bin .*-f $work/bochsrc" || return
 	sleep 2
 	printf '%s\n' r sreg creg print-stack "u /8" "show extint" "sb 200000000" c >"$work/debugger"
