@@ -238,6 +238,11 @@ static void add_basic(struct fill *f)
 	}
 }
 
+/* "KVMKVMKVM", and three zeros */
+#define SIGNATURE_EBX	0x4b4d564b
+#define SIGNATURE_ECX	0x564b4d56
+#define SIGNATURE_EDX	0x4d
+
 static void add_hypervisor(struct fill *f)
 {
 	struct kvm_cpuid_entry2 *e = add(f, KVM_CPUID_SIGNATURE, 0, false);
@@ -245,9 +250,9 @@ static void add_hypervisor(struct fill *f)
 	if (!e)
 		return;
 	e->eax = KVM_CPUID_FEATURES;
-	e->ebx = 0x4b4d564b;	/* "KVMKVMKVM", and three zeros */
-	e->ecx = 0x564b4d56;
-	e->edx = 0x4d;
+	e->ebx = SIGNATURE_EBX;
+	e->ecx = SIGNATURE_ECX;
+	e->edx = SIGNATURE_EDX;
 	e = add(f, KVM_CPUID_FEATURES, 0, false);
 	if (e) {
 		e->eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_CLOCKSOURCE2) |
@@ -447,6 +452,23 @@ static const struct {
 	{ X86_CR4_LA57,		X86_FEATURE_LA57,	2 },
 };
 
+/* KVM's leaves are where their signature is, which need not be the first place for one. */
+static u32 pv_features(const struct mk_vcpu *v)
+{
+	const struct kvm_cpuid_entry2 *e;
+	u32 base;
+
+	for (base = KVM_CPUID_SIGNATURE; base < KVM_CPUID_SIGNATURE + 0x10000; base += 0x100) {
+		e = mk_cpuid_find(v, base, 0);
+		if (!e || e->ebx != SIGNATURE_EBX || e->ecx != SIGNATURE_ECX ||
+		    e->edx != SIGNATURE_EDX)
+			continue;
+		e = mk_cpuid_find(v, base + (KVM_CPUID_FEATURES - KVM_CPUID_SIGNATURE), 0);
+		return e ? e->eax : 0;
+	}
+	return 0;
+}
+
 /*
  * What the guest may set. A VMM may write what it likes into CPUID; the CPU
  * still has what it has. Without any CPUID the host's features count.
@@ -488,6 +510,7 @@ static void derive(struct mk_vcpu *v)
 	e = mk_cpuid_find(v, 0xd, 0);
 	v->guest_xcr0_allowed = e ? (e->eax | (u64)e->edx << 32) & mk_supported_xcr0() : 0;
 	e = mk_cpuid_find(v, 0, 0);
+	v->pv_features = pv_features(v);
 	v->cpuid_intel = e && e->ebx == 0x756e6547;	/* "Genu" */
 }
 

@@ -165,12 +165,12 @@ static s64 hypercall(struct mk_vcpu *v, u64 nr, bool wide)
 	case KVM_HC_VAPIC_POLL_IRQ:
 		return 0;
 	case KVM_HC_KICK_CPU:
-		if (!v->apic)
+		if (!v->apic || !mk_pv_has(v, KVM_FEATURE_PV_UNHALT))
 			break;
 		mk_vcpu_unhalt(v->vm, gpr[MK_RCX]);
 		return 0;
 	case KVM_HC_SEND_IPI:
-		if (!v->apic)
+		if (!v->apic || !mk_pv_has(v, KVM_FEATURE_PV_SEND_IPI))
 			break;
 		return send_ipis(v, (u64[]){ gpr[MK_RBX], gpr[MK_RCX] }, gpr[MK_RDX],
 				 gpr[MK_RSI], wide ? 64 : 32);

@@ -67,6 +67,33 @@ unsigned int mk_msr_list(u32 *list, unsigned int max)
 	return nr;
 }
 
+/* What a VMM may give a guest of the host's own features: as a new vCPU has it. */
+static const u32 features[] = { MSR_IA32_UCODE_REV, MSR_PLATFORM_INFO };
+
+unsigned int mk_msr_feature_list(u32 *list, unsigned int max)
+{
+	memcpy(list, features, min_t(size_t, max * sizeof(*list), sizeof(features)));
+	return ARRAY_SIZE(features);
+}
+
+static u64 default_ucode_rev(void)
+{
+	return boot_cpu_data.x86_vendor == X86_VENDOR_AMD ? 0x01000065 : 0x100000000ull;
+}
+
+int mk_msr_feature(u32 msr, u64 *val)
+{
+	switch (msr) {
+	case MSR_IA32_UCODE_REV:
+		*val = default_ucode_rev();
+		return 0;
+	case MSR_PLATFORM_INFO:
+		*val = 0;
+		return 0;
+	}
+	return -EINVAL;
+}
+
 /* A register of struct mk_cpu that needs no check beyond a canonical address. */
 static u64 *cpu_msr(struct mk_vcpu *v, u32 msr, u32 *group, bool *address)
 {
@@ -293,7 +320,7 @@ int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 		return 0;
 	case MSR_PLATFORM_INFO:
 		*val = v->platform_info;
-		return 0;
+		return !host && READ_ONCE(v->vm->platform_info_hidden) ? -EINVAL : 0;
 	case MSR_IA32_ARCH_CAPABILITIES:
 		*val = v->arch_capabilities;
 		return host || mk_guest_has(v, 7, 0, 3, X86_FEATURE_ARCH_CAPABILITIES & 31) ?
@@ -450,7 +477,7 @@ void mk_msr_reset(struct mk_vcpu *v)
 	v->mcg_status = v->mcg_ctl = 0;
 	v->apic_base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
 		       (mk_is_boot_vcpu(v) ? MSR_IA32_APICBASE_BSP : 0);
-	v->ucode_rev = boot_cpu_data.x86_vendor == X86_VENDOR_AMD ? 0x01000065 : 0x100000000ull;
+	v->ucode_rev = default_ucode_rev();
 }
 
 /*

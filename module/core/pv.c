@@ -233,8 +233,26 @@ int mk_clock_stopped(struct mk_vcpu *v)
 	return 0;
 }
 
+/* Does the guest's CPUID have to know @msr, and does not? */
+static bool hidden(const struct mk_vcpu *v, u32 msr)
+{
+	switch (msr) {
+	case MSR_KVM_WALL_CLOCK:
+	case MSR_KVM_SYSTEM_TIME:
+		return !mk_pv_has(v, KVM_FEATURE_CLOCKSOURCE);
+	case MSR_KVM_WALL_CLOCK_NEW:
+	case MSR_KVM_SYSTEM_TIME_NEW:
+		return !mk_pv_has(v, KVM_FEATURE_CLOCKSOURCE2);
+	case MSR_KVM_STEAL_TIME:
+		return !mk_pv_has(v, KVM_FEATURE_STEAL_TIME);
+	}
+	return false;
+}
+
 int mk_pv_msr_get(struct mk_vcpu *v, u32 msr, u64 *val)
 {
+	if (hidden(v, msr))
+		return -EINVAL;
 	switch (msr) {
 	case MSR_KVM_WALL_CLOCK:
 	case MSR_KVM_WALL_CLOCK_NEW:
@@ -253,6 +271,8 @@ int mk_pv_msr_get(struct mk_vcpu *v, u32 msr, u64 *val)
 
 int mk_pv_msr_set(struct mk_vcpu *v, u32 msr, u64 val)
 {
+	if (hidden(v, msr))
+		return -EINVAL;
 	switch (msr) {
 	case MSR_KVM_WALL_CLOCK:
 	case MSR_KVM_WALL_CLOCK_NEW:

@@ -20,19 +20,31 @@ static bool pae_paging(u64 cr0, u64 cr4, u64 efer)
 	return (cr0 & X86_CR0_PG) && (cr4 & X86_CR4_PAE) && !(efer & EFER_LMA);
 }
 
-int mk_load_pdptes(struct mk_vcpu *v, u64 cr3)
+static bool pdptes_valid(const struct mk_vcpu *v, const u64 pdpte[4])
 {
 	u64 reserved = ~(GENMASK_ULL(v->maxphyaddr - 1, 12) | 0xe00 | 0x18 | 1);
-	u64 pdpte[4];
 	int i;
 
-	if (mk_guest_read(v->vm, cr3 & 0xffffffe0, pdpte, sizeof(pdpte)))
-		return -EINVAL;
 	for (i = 0; i < 4; i++)
 		if ((pdpte[i] & 1) && (pdpte[i] & reserved))
-			return -EINVAL;
+			return false;
+	return true;
+}
+
+static void set_pdptes(struct mk_vcpu *v, const u64 pdpte[4])
+{
 	mk_cpu_touch(&v->cpu, MK_G_PDPTE);
-	memcpy(v->cpu.pdpte, pdpte, sizeof(pdpte));
+	memcpy(v->cpu.pdpte, pdpte, sizeof(v->cpu.pdpte));
+}
+
+int mk_load_pdptes(struct mk_vcpu *v, u64 cr3)
+{
+	u64 pdpte[4];
+
+	if (mk_guest_read(v->vm, cr3 & 0xffffffe0, pdpte, sizeof(pdpte)) ||
+	    !pdptes_valid(v, pdpte))
+		return -EINVAL;
+	set_pdptes(v, pdpte);
 	return 0;
 }
 
@@ -331,7 +343,27 @@ int mk_get_sregs(struct mk_vcpu *v, struct kvm_sregs *sregs)
 	return 0;
 }
 
-int mk_set_sregs(struct mk_vcpu *v, const struct kvm_sregs *sregs)
+int mk_get_sregs2(struct mk_vcpu *v, struct kvm_sregs2 *sregs2)
+{
+	struct mk_cpu *cpu = &v->cpu;
+	struct kvm_sregs sregs;
+
+	/* They begin alike. */
+	BUILD_BUG_ON(offsetof(struct kvm_sregs, interrupt_bitmap) !=
+		     offsetof(struct kvm_sregs2, flags));
+	mk_get_sregs(v, &sregs);
+	memset(sregs2, 0, sizeof(*sregs2));
+	memcpy(sregs2, &sregs, offsetof(struct kvm_sregs, interrupt_bitmap));
+	if (pae_paging(cpu->cr0, cpu->cr4, cpu->efer)) {
+		mk_cpu_need(cpu, MK_G_PDPTE);
+		memcpy(sregs2->pdptrs, cpu->pdpte, sizeof(sregs2->pdptrs));
+		sregs2->flags = KVM_SREGS2_FLAGS_PDPTRS_VALID;
+	}
+	return 0;
+}
+
+/* All but the interrupt that waits, and the PDPTEs. */
+static int set_sregs(struct mk_vcpu *v, const struct kvm_sregs *sregs)
 {
 	const struct mk_sregs_limits limits = {
 		.cr4 = v->cr4_allowed,
@@ -341,7 +373,7 @@ int mk_set_sregs(struct mk_vcpu *v, const struct kvm_sregs *sregs)
 	const struct mk_board_ops *board = mk_board(v->vm);
 	struct mk_cpu *cpu = &v->cpu;
 	const struct kvm_segment *seg = &sregs->cs;
-	int i, irq;
+	int i;
 
 	if (mk_sregs_check(sregs, &limits))
 		return -EINVAL;
@@ -365,13 +397,48 @@ int mk_set_sregs(struct mk_vcpu *v, const struct kvm_sregs *sregs)
 	mk_set_cr8(v, sregs->cr8 & 0xf);
 	mk_cpuid_refresh(v);
 	cpu->flush |= MK_FLUSH_GUEST;
-	/* Tables that are not there yet are the guest's problem: it gets the fault. */
+	mk_request(v, MK_REQ_EVENT);
+	return 0;
+}
+
+/* Tables that are not there yet are the guest's problem: it gets the fault. */
+static void try_pdptes(struct mk_vcpu *v)
+{
+	struct mk_cpu *cpu = &v->cpu;
+
 	if (pae_paging(cpu->cr0, cpu->cr4, cpu->efer))
 		mk_load_pdptes(v, cpu->cr3);
+}
 
+int mk_set_sregs(struct mk_vcpu *v, const struct kvm_sregs *sregs)
+{
+	int irq;
+
+	if (set_sregs(v, sregs))
+		return -EINVAL;
+	try_pdptes(v);
 	irq = find_first_bit((const unsigned long *)sregs->interrupt_bitmap, 256);
 	if (irq < 256)
 		v->user_irq = irq;
-	mk_request(v, MK_REQ_EVENT);
+	return 0;
+}
+
+int mk_set_sregs2(struct mk_vcpu *v, const struct kvm_sregs2 *sregs2)
+{
+	bool given = sregs2->flags & KVM_SREGS2_FLAGS_PDPTRS_VALID;
+	struct kvm_sregs sregs = {};
+
+	memcpy(&sregs, sregs2, offsetof(struct kvm_sregs, interrupt_bitmap));
+	if (sregs2->flags & ~(u64)KVM_SREGS2_FLAGS_PDPTRS_VALID)
+		return -EINVAL;
+	if (given && (!pae_paging(sregs.cr0, sregs.cr4, sregs.efer) ||
+		      !pdptes_valid(v, sregs2->pdptrs)))
+		return -EINVAL;
+	if (set_sregs(v, &sregs))
+		return -EINVAL;
+	if (given)
+		set_pdptes(v, sregs2->pdptrs);
+	else
+		try_pdptes(v);
 	return 0;
 }

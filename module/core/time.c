@@ -74,6 +74,17 @@ void mk_set_vm_tsc(struct mk_vcpu *v, u64 tsc)
 	mk_shift_guest_tsc(v, offset - (v->cpu.tsc_offset - (s64)v->tsc_lost));
 }
 
+void mk_set_vm_tsc_offset(struct mk_vcpu *v, s64 offset)
+{
+	struct mk_vm *vm = v->vm;
+	unsigned long flags;
+
+	raw_spin_lock_irqsave(&vm->tsc_lock, flags);
+	vm->tsc_set_offset = offset - (s64)v->tsc_lost;
+	raw_spin_unlock_irqrestore(&vm->tsc_lock, flags);
+	mk_shift_guest_tsc(v, offset - v->cpu.tsc_offset);
+}
+
 void mk_set_guest_tsc(struct mk_vcpu *v, u64 tsc)
 {
 	mk_shift_guest_tsc(v, tsc - mk_guest_tsc(v));

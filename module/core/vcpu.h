@@ -164,6 +164,8 @@ struct mk_vcpu {
 	u64 platform_info;
 
 	/* Paravirtual; see core/pv.c */
+	u32 pv_features;		/* of the guest's CPUID */
+	bool pv_enforced;		/* what is not among them is not there */
 	u64 clock_msr;			/* gpa of its page, and bit 0: it is there */
 	u32 clock_version;		/* last written there; even */
 	unsigned int clock_resumes;	/* how often the host had slept by then */
@@ -337,6 +339,9 @@ void mk_msr_reset(struct mk_vcpu *v);
 void mk_msr_passthrough(struct mk_vcpu *v);
 /* KVM_GET_MSR_INDEX_LIST: fills at most @max of @list; returns how many there are */
 unsigned int mk_msr_list(u32 *list, unsigned int max);
+/* The same for KVM_GET_MSR_FEATURE_INDEX_LIST; and the value of one: 0 or -EINVAL */
+unsigned int mk_msr_feature_list(u32 *list, unsigned int max);
+int mk_msr_feature(u32 msr, u64 *val);
 
 /* core/regs.c: control registers as guest and userspace may set them */
 int mk_set_cr0(struct mk_vcpu *v, u64 val);	/* 0, or -EINVAL: #GP */
@@ -352,6 +357,9 @@ int mk_get_regs(struct mk_vcpu *v, struct kvm_regs *regs);
 int mk_set_regs(struct mk_vcpu *v, const struct kvm_regs *regs);
 int mk_get_sregs(struct mk_vcpu *v, struct kvm_sregs *sregs);
 int mk_set_sregs(struct mk_vcpu *v, const struct kvm_sregs *sregs);
+/* The same with the PDPTEs, and without interrupts that wait. */
+int mk_get_sregs2(struct mk_vcpu *v, struct kvm_sregs2 *sregs);
+int mk_set_sregs2(struct mk_vcpu *v, const struct kvm_sregs2 *sregs);
 
 /* core/state.c: 0 or -EINVAL; vCPU loaded */
 int mk_get_vcpu_events(struct mk_vcpu *v, struct kvm_vcpu_events *events);
@@ -404,6 +412,8 @@ void mk_set_guest_tsc(struct mk_vcpu *v, u64 tsc);
 /* Userspace sets it, perhaps for one vCPU after the other. Any context, vCPU loaded. */
 void mk_set_vm_tsc(struct mk_vcpu *v, u64 tsc);
 void mk_shift_guest_tsc(struct mk_vcpu *v, s64 delta);
+/* The same as mk_set_vm_tsc(), and exact: @offset in ticks to the host's counter as it is */
+void mk_set_vm_tsc_offset(struct mk_vcpu *v, s64 offset);
 
 /* core/pv.c */
 void mk_clock_init(struct mk_vm *vm);
@@ -428,6 +438,11 @@ int mk_clock_stopped(struct mk_vcpu *v);
 int mk_pv_msr_get(struct mk_vcpu *v, u32 msr, u64 *val);
 int mk_pv_msr_set(struct mk_vcpu *v, u32 msr, u64 val);
 void mk_pv_reset(struct mk_vcpu *v);
+/* May the guest use KVM_FEATURE_* @feature? */
+static inline bool mk_pv_has(const struct mk_vcpu *v, unsigned int feature)
+{
+	return !v->pv_enforced || (v->pv_features & (1u << feature));
+}
 
 /* core/steal.c */
 /* Does the host know how long a thread waits? */

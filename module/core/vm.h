@@ -99,6 +99,9 @@ struct mk_vm {
 
 	struct xarray vcpus;		/* id -> struct mk_vcpu; stored under [L] */
 	int nr_vcpus;			/* [L] */
+	u32 max_vcpu_id;		/* [L] one more than the highest that may be created */
+	u32 nr_mmu_pages;		/* [L] as userspace set it; nothing follows from it */
+	bool platform_info_hidden;	/* (a) a guest that reads MSR_PLATFORM_INFO gets #GP */
 	bool apic_ids32;		/* (a) KVM_X2APIC_API_USE_32BIT_IDS */
 	bool apic_no_quirk;		/* (a) KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK */
 	u32 boot_id;			/* [L] until there is a vCPU: id of the boot processor */

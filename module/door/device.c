@@ -55,7 +55,15 @@ long mk_check_extension(struct mk_vm *vm, unsigned long cap)
 	case KVM_CAP_ENABLE_CAP_VM:
 	case KVM_CAP_SPLIT_IRQCHIP:
 	case KVM_CAP_KVMCLOCK_CTRL:
+	case KVM_CAP_GET_MSR_FEATURES:
+	case KVM_CAP_MSR_PLATFORM_INFO:
+	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
+	case KVM_CAP_VCPU_ATTRIBUTES:
+	case KVM_CAP_SYS_ATTRIBUTES:
+	case KVM_CAP_SREGS2:
 		return 1;
+	case KVM_CAP_SYNC_REGS:
+		return KVM_SYNC_X86_VALID_FIELDS;
 	case KVM_CAP_ADJUST_CLOCK:
 		return KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
 	case KVM_CAP_XCRS:
@@ -125,7 +133,7 @@ static long get_supported_cpuid(void *unused, void __user *arg)
 	return err;
 }
 
-static long get_msr_index_list(void *unused, void __user *arg)
+static long put_msr_list(void __user *arg, unsigned int (*fill)(u32 *list, unsigned int max))
 {
 	struct kvm_msr_list __user *user = arg;
 	struct kvm_msr_list head;
@@ -135,12 +143,54 @@ static long get_msr_index_list(void *unused, void __user *arg)
 	if (mk_from_user(head, arg))
 		return -EFAULT;
 	room = head.nmsrs;
-	head.nmsrs = mk_msr_list(list, ARRAY_SIZE(list));
+	head.nmsrs = fill(list, ARRAY_SIZE(list));
 	if (mk_to_user(arg, head))
 		return -EFAULT;
 	if (room < head.nmsrs)
 		return -E2BIG;
 	return copy_to_user(user->indices, list, head.nmsrs * sizeof(*list)) ? -EFAULT : 0;
+}
+
+static long get_msr_index_list(void *unused, void __user *arg)
+{
+	return put_msr_list(arg, mk_msr_list);
+}
+
+static long get_msr_feature_index_list(void *unused, void __user *arg)
+{
+	return put_msr_list(arg, mk_msr_feature_list);
+}
+
+static int get_feature(void *unused, struct kvm_msr_entry *e)
+{
+	return mk_msr_feature(e->index, &e->data);
+}
+
+static long get_feature_msrs(void *unused, void __user *arg)
+{
+	return mk_each_msr(NULL, arg, get_feature, true);
+}
+
+/* The one attribute of the whole: which XCR0 bits a guest may be given. */
+static long has_attr(void *unused, void __user *arg)
+{
+	struct kvm_device_attr attr;
+
+	if (mk_from_user(attr, arg))
+		return -EFAULT;
+	return attr.group || attr.attr != KVM_X86_XCOMP_GUEST_SUPP ? -ENXIO : 0;
+}
+
+static long get_attr(void *unused, void __user *arg)
+{
+	struct kvm_device_attr attr;
+	u64 xcr0 = mk_supported_xcr0();
+
+	if (mk_from_user(attr, arg))
+		return -EFAULT;
+	if (attr.group || attr.attr != KVM_X86_XCOMP_GUEST_SUPP)
+		return -ENXIO;
+	return mk_to_user(u64_to_user_ptr(attr.addr), xcr0);
 }
 
 static long get_mce_cap(void *unused, void __user *arg)
@@ -171,6 +221,10 @@ static const struct mk_ioctl table[] = {
 	{ KVM_GET_VCPU_MMAP_SIZE,	get_vcpu_mmap_size },
 	{ KVM_GET_SUPPORTED_CPUID,	get_supported_cpuid },
 	{ KVM_GET_MSR_INDEX_LIST,	get_msr_index_list },
+	{ KVM_GET_MSR_FEATURE_INDEX_LIST, get_msr_feature_index_list },
+	{ KVM_GET_MSRS,			get_feature_msrs },
+	{ KVM_HAS_DEVICE_ATTR,		has_attr },
+	{ KVM_GET_DEVICE_ATTR,		get_attr },
 	{ KVM_X86_GET_MCE_CAP_SUPPORTED, get_mce_cap },
 	{ MINIKVM_GET_HOST,		get_host },
 };

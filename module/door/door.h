@@ -34,6 +34,13 @@ static inline long mk_ioctl_call(const struct mk_ioctl *table, size_t n, void *o
 #define mk_from_user(x, arg)	(copy_from_user(&(x), (arg), sizeof(x)) ? -EFAULT : 0)
 #define mk_to_user(arg, x)	(copy_to_user((arg), &(x), sizeof(x)) ? -EFAULT : 0)
 
+/*
+ * KVM_GET_MSRS and KVM_SET_MSRS: @one is asked for each entry, until it refuses. How
+ * many were done, or an errno; @get: the entries go back to userspace. door/vcpu.c
+ */
+long mk_each_msr(void *object, void __user *arg,
+		 int (*one)(void *object, struct kvm_msr_entry *e), bool get);
+
 extern const struct file_operations mk_device_fops;
 long mk_check_extension(struct mk_vm *vm, unsigned long cap);	/* door/device.c; vm may be NULL */
 int mk_vm_fd(unsigned long type);				/* door/vm.c */

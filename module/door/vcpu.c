@@ -17,6 +17,71 @@
 #include "door/door.h"
 #include "minikvm.h"
 
+/* kvm_run is the VMM's memory: each struct is read once, and checked where it cannot change. */
+static int sync_in(struct mk_vcpu *v, u64 dirty)
+{
+	struct kvm_sync_regs *sync = &v->run->s.regs;
+	union {
+		struct kvm_regs regs;
+		struct kvm_sregs sregs;
+		struct kvm_vcpu_events events;
+	} x;
+	int err = 0;
+
+	if (dirty & KVM_SYNC_X86_REGS) {
+		memcpy(&x.regs, &sync->regs, sizeof(x.regs));
+		err = mk_set_regs(v, &x.regs);
+	}
+	if (!err && (dirty & KVM_SYNC_X86_SREGS)) {
+		memcpy(&x.sregs, &sync->sregs, sizeof(x.sregs));
+		err = mk_set_sregs(v, &x.sregs);
+	}
+	if (!err && (dirty & KVM_SYNC_X86_EVENTS)) {
+		memcpy(&x.events, &sync->events, sizeof(x.events));
+		err = mk_set_vcpu_events(v, &x.events);
+	}
+	return err;
+}
+
+static void sync_out(struct mk_vcpu *v, u64 valid)
+{
+	struct kvm_sync_regs *sync = &v->run->s.regs;
+
+	if (valid & KVM_SYNC_X86_REGS)
+		mk_get_regs(v, &sync->regs);
+	if (valid & KVM_SYNC_X86_SREGS)
+		mk_get_sregs(v, &sync->sregs);
+	if (valid & KVM_SYNC_X86_EVENTS)
+		mk_get_vcpu_events(v, &sync->events);
+}
+
+/* KVM_CAP_SYNC_REGS: registers that come and go with KVM_RUN. */
+static long run_synced(struct mk_vcpu *v)
+{
+	u64 valid = READ_ONCE(v->run->kvm_valid_regs), dirty = READ_ONCE(v->run->kvm_dirty_regs);
+	long err = 0;
+
+	if (likely(!(valid | dirty)))
+		return mk_vcpu_run(v);
+	if ((valid | dirty) & ~(u64)KVM_SYNC_X86_VALID_FIELDS)
+		return -EINVAL;
+	if (dirty) {
+		mk_vcpu_load(v);
+		err = sync_in(v, dirty);
+		mk_vcpu_put(v);
+		if (err)
+			return err;
+		v->run->kvm_dirty_regs = 0;
+	}
+	err = mk_vcpu_run(v);
+	if (valid) {
+		mk_vcpu_load(v);
+		sync_out(v, valid);
+		mk_vcpu_put(v);
+	}
+	return err;
+}
+
 /* KVM_SET_SIGNAL_MASK holds while the guest runs, and not a moment longer. */
 static long run(void *object, void __user *arg)
 {
@@ -28,7 +93,7 @@ static long run(void *object, void __user *arg)
 		return -EINVAL;
 	if (v->sigmask_set)
 		sigprocmask(SIG_SETMASK, &v->sigmask, &saved);
-	err = mk_vcpu_run(v);
+	err = run_synced(v);
 	if (v->sigmask_set)
 		sigprocmask(SIG_SETMASK, &saved, NULL);
 	return err;
@@ -76,6 +141,8 @@ GET(regs, struct kvm_regs, mk_get_regs)
 SET(regs, struct kvm_regs, mk_set_regs)
 GET(sregs, struct kvm_sregs, mk_get_sregs)
 SET(sregs, struct kvm_sregs, mk_set_sregs)
+GET(sregs2, struct kvm_sregs2, mk_get_sregs2)
+SET(sregs2, struct kvm_sregs2, mk_set_sregs2)
 GET(fpu, struct kvm_fpu, mk_get_fpu)
 SET(fpu, struct kvm_fpu, mk_set_fpu)
 
@@ -172,8 +239,8 @@ static long set_lapic(void *object, void __user *arg)
 
 #define MAX_MSRS	256	/* a call; as stock KVM */
 
-/* Goes on until one is refused; what it returns is how many were done. */
-static long each_msr(struct mk_vcpu *v, void __user *arg, bool set)
+long mk_each_msr(void *object, void __user *arg,
+		 int (*one)(void *object, struct kvm_msr_entry *e), bool get)
 {
 	struct kvm_msrs __user *user = arg;
 	struct kvm_msr_entry *entries, *e;
@@ -190,23 +257,84 @@ static long each_msr(struct mk_vcpu *v, void __user *arg, bool set)
 	if (IS_ERR(entries))
 		return PTR_ERR(entries);
 	for (e = entries; done < head.nmsrs; e++, done++)
-		if (set ? mk_msr_set(v, e->index, e->data, true) :
-			  mk_msr_get(v, e->index, &e->data, true))
+		if (one(object, e))
 			break;
-	if (!set && copy_to_user(user->entries, entries, size))
+	if (get && copy_to_user(user->entries, entries, size))
 		done = -EFAULT;
 	kfree(entries);
 	return done;
 }
 
+static int get_msr(void *object, struct kvm_msr_entry *e)
+{
+	return mk_msr_get(object, e->index, &e->data, true);
+}
+
+static int set_msr(void *object, struct kvm_msr_entry *e)
+{
+	return mk_msr_set(object, e->index, e->data, true);
+}
+
 static long get_msrs(void *object, void __user *arg)
 {
-	return each_msr(object, arg, false);
+	return mk_each_msr(object, arg, get_msr, true);
 }
 
 static long set_msrs(void *object, void __user *arg)
 {
-	return each_msr(object, arg, true);
+	return mk_each_msr(object, arg, set_msr, false);
+}
+
+/* The one attribute of a vCPU: what its TSC is ahead of the host's, in ticks. */
+static long tsc_offset_attr(void __user *arg, u64 __user **user)
+{
+	struct kvm_device_attr attr;
+
+	if (mk_from_user(attr, arg))
+		return -EFAULT;
+	*user = u64_to_user_ptr(attr.addr);
+	return attr.group != KVM_VCPU_TSC_CTRL || attr.attr != KVM_VCPU_TSC_OFFSET ? -ENXIO : 0;
+}
+
+static long has_attr(void *object, void __user *arg)
+{
+	u64 __user *user;
+
+	return tsc_offset_attr(arg, &user);
+}
+
+static long get_attr(void *object, void __user *arg)
+{
+	struct mk_vcpu *v = object;
+	u64 __user *user;
+
+	return tsc_offset_attr(arg, &user) ?: put_user((u64)v->cpu.tsc_offset, user);
+}
+
+static long set_attr(void *object, void __user *arg)
+{
+	struct mk_vcpu *v = object;
+	u64 __user *user;
+	u64 offset;
+	long err;
+
+	err = tsc_offset_attr(arg, &user) ?: get_user(offset, user);
+	if (!err)
+		mk_set_vm_tsc_offset(v, offset);
+	return err;
+}
+
+static long enable_cap(void *object, void __user *arg)
+{
+	struct mk_vcpu *v = object;
+	struct kvm_enable_cap cap;
+
+	if (mk_from_user(cap, arg))
+		return -EFAULT;
+	if (cap.flags || cap.cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
+		return -EINVAL;
+	v->pv_enforced = cap.args[0];
+	return 0;
 }
 
 static long set_cpuid2(void *object, void __user *arg)
@@ -390,6 +518,8 @@ static const struct mk_ioctl light[] = {
 	{ KVM_SET_VAPIC_ADDR,	set_vapic_addr },
 	{ KVM_KVMCLOCK_CTRL,	kvmclock_ctrl },
 	{ KVM_X86_SETUP_MCE,	setup_mce },
+	{ KVM_HAS_DEVICE_ATTR,	has_attr },
+	{ KVM_ENABLE_CAP,	enable_cap },
 	{ MINIKVM_GET_EXITS,	get_exits },
 	{ MINIKVM_GET_DEATH,	get_death },
 };
@@ -399,6 +529,8 @@ static const struct mk_ioctl loaded[] = {
 	{ KVM_SET_REGS,		set_regs },
 	{ KVM_GET_SREGS,	get_sregs },
 	{ KVM_SET_SREGS,	set_sregs },
+	{ KVM_GET_SREGS2,	get_sregs2 },
+	{ KVM_SET_SREGS2,	set_sregs2 },
 	{ KVM_GET_MSRS,		get_msrs },
 	{ KVM_SET_MSRS,		set_msrs },
 	{ KVM_GET_LAPIC,	get_lapic },
@@ -411,6 +543,8 @@ static const struct mk_ioctl loaded[] = {
 	{ KVM_GET_XCRS,		get_xcrs },
 	{ KVM_SET_XCRS,		set_xcrs },
 	{ KVM_X86_SET_MCE,	set_mce },
+	{ KVM_GET_DEVICE_ATTR,	get_attr },
+	{ KVM_SET_DEVICE_ATTR,	set_attr },
 };
 
 static long vcpu_ioctl(struct file *file, unsigned int cmd, unsigned long arg)
@@ -484,9 +618,11 @@ int mk_vcpu_fd(struct mk_vm *vm, unsigned long id)
 	char name[32];
 	int fd;
 
-	if (id >= MK_MAX_VCPU_ID)
-		return -EINVAL;
 	mutex_lock(&vm->lock);
+	if (id >= vm->max_vcpu_id) {
+		fd = -EINVAL;
+		goto unlock;
+	}
 	if (xa_load(&vm->vcpus, id)) {
 		fd = -EEXIST;
 		goto unlock;

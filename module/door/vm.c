@@ -82,9 +82,46 @@ static long set_boot_cpu_id(void *object, void __user *arg)
 	return err;
 }
 
+/* Once, or to the same again. */
+static long limit_vcpu_ids(struct mk_vm *vm, u64 max)
+{
+	long err = 0;
+
+	if (max > MK_MAX_VCPU_ID)
+		return -EINVAL;
+	mutex_lock(&vm->lock);
+	if (vm->max_vcpu_id == MK_MAX_VCPU_ID)
+		vm->max_vcpu_id = max;
+	else if (vm->max_vcpu_id != max)
+		err = -EINVAL;
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+/* How many shadow pages there may be: we have none, so that the limit always holds. */
+static long set_nr_mmu_pages(void *object, void __user *arg)
+{
+	struct mk_vm *vm = object;
+	unsigned long pages = (unsigned long)arg;
+
+	if (pages < 64 || pages > U32_MAX)
+		return -EINVAL;
+	mutex_lock(&vm->lock);
+	vm->nr_mmu_pages = pages;
+	mutex_unlock(&vm->lock);
+	return 0;
+}
+
+static long get_nr_mmu_pages(void *object, void __user *arg)
+{
+	struct mk_vm *vm = object;
+
+	return READ_ONCE(vm->nr_mmu_pages);
+}
+
 #define X2APIC_FLAGS	(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 
-/* What it switches on stays on. */
+/* What it switches on stays on, unless it says otherwise. */
 static long enable_cap(void *object, void __user *arg)
 {
 	struct mk_vm *vm = object;
@@ -105,6 +142,11 @@ static long enable_cap(void *object, void __user *arg)
 		return 0;
 	case KVM_CAP_SPLIT_IRQCHIP:
 		return mk_irqchip_split(vm, cap.args[0]);
+	case KVM_CAP_MAX_VCPU_ID:
+		return limit_vcpu_ids(vm, cap.args[0]);
+	case KVM_CAP_MSR_PLATFORM_INFO:
+		WRITE_ONCE(vm->platform_info_hidden, !cap.args[0]);
+		return 0;
 	}
 	return -EINVAL;
 }
@@ -293,6 +335,8 @@ static const struct mk_ioctl table[] = {
 	{ KVM_SET_TSS_ADDR,		set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR,	set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID,		set_boot_cpu_id },
+	{ KVM_SET_NR_MMU_PAGES,		set_nr_mmu_pages },
+	{ KVM_GET_NR_MMU_PAGES,		get_nr_mmu_pages },
 	{ KVM_ENABLE_CAP,		enable_cap },
 	{ KVM_CREATE_IRQCHIP,		create_irqchip },
 	{ KVM_GET_IRQCHIP,		get_irqchip },
