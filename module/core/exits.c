@@ -47,19 +47,6 @@ static enum mk_next exit_rdpmc(struct mk_vcpu *v, struct mk_exit *x)
 	return MK_RESUME;
 }
 
-static enum mk_next exit_exception(struct mk_vcpu *v, struct mk_exit *x)
-{
-	if (x->ex.vector == X86_TRAP_DB)
-		mk_queue_debug(v, x->ex.dr6);
-	else if (x->ex.vector == X86_TRAP_MC)
-		return MK_RESUME;	/* the host's; the backend has handed it over */
-	else if (x->ex.has_error)
-		mk_queue_exception_error(v, x->ex.vector, x->ex.error);
-	else
-		mk_queue_exception(v, x->ex.vector);
-	return MK_RESUME;
-}
-
 static enum mk_next exit_window(struct mk_vcpu *v, struct mk_exit *x)
 {
 	mk_request(v, MK_REQ_EVENT);
@@ -188,6 +175,37 @@ static enum mk_next exit_hypercall(struct mk_vcpu *v, struct mk_exit *x)
 		ret = hypercall(v, wide ? *rax : (u32)*rax, wide);
 	*rax = wide ? ret : (u32)ret;
 	return MK_DONE;
+}
+
+/*
+ * The other vendor's instruction for a hypercall, in a guest that came from there or
+ * never asked: to this CPU it is undefined. Stock KVM writes its own over it.
+ */
+static bool is_hypercall(struct mk_vcpu *v, struct mk_exit *x)
+{
+	enum mk_cpu_mode mode = mk_cpu_code_mode(&v->cpu);
+	u8 bytes[MK_INSN_MAX];
+	unsigned int n;
+
+	mk_cpu_need(&v->cpu, MK_G_RIP);
+	n = mk_fetch(v, v->cpu.rip, bytes, sizeof(bytes), false);
+	x->len = mk_insn_len(bytes, n, 0x0f01c1, mode) ?: mk_insn_len(bytes, n, 0x0f01d9, mode);
+	return x->len;
+}
+
+static enum mk_next exit_exception(struct mk_vcpu *v, struct mk_exit *x)
+{
+	if (x->ex.vector == X86_TRAP_UD && is_hypercall(v, x))
+		return exit_hypercall(v, x);
+	if (x->ex.vector == X86_TRAP_DB)
+		mk_queue_debug(v, x->ex.dr6);
+	else if (x->ex.vector == X86_TRAP_MC)
+		return MK_RESUME;	/* the host's; the backend has handed it over */
+	else if (x->ex.has_error)
+		mk_queue_exception_error(v, x->ex.vector, x->ex.error);
+	else
+		mk_queue_exception(v, x->ex.vector);
+	return MK_RESUME;
 }
 
 static enum mk_next exit_hlt(struct mk_vcpu *v, struct mk_exit *x)

@@ -125,7 +125,8 @@ static void write_controls(struct vmx_vcpu *v)
 	 * #DB and #AC can occur endlessly while one of them is delivered, and
 	 * no interrupt of the host would get in between. #MC is the host's.
 	 */
-	vmwrite(EXCEPTION_BITMAP, BIT(X86_TRAP_DB) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC));
+	vmwrite(EXCEPTION_BITMAP, BIT(X86_TRAP_DB) | BIT(X86_TRAP_UD) |
+				  BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC));
 	vmwrite(PAGE_FAULT_ERROR_CODE_MASK, 0);
 	vmwrite(PAGE_FAULT_ERROR_CODE_MATCH, 0);
 	vmwrite(CR3_TARGET_COUNT, 0);
