@@ -413,4 +413,104 @@ TEST_F(msrs, tsc)
 	EXPECT_EQ(guest_finish(g), 0);
 }
 
+/* --- Filters, and exits to userspace; Linux's own KVM selftests go further. --- */
+
+#define MSR_GS		0xc0000101
+#define MSR_UNKNOWN	0x4321fedc
+
+static int filter(struct guest *g, u32 flags, u32 range_flags, u32 base, u32 nr, void *bitmap)
+{
+	struct kvm_msr_filter filter = {
+		.flags = flags,
+		.ranges[0] = { range_flags, nr, base, bitmap },
+	};
+
+	return outcome(ioctl(g->vm, KVM_X86_SET_MSR_FILTER, &filter));
+}
+
+TEST_F(msrs, filters_that_cannot_be)
+{
+	struct guest *g = &self->g;
+	u8 none[8] = { 0 };
+
+	EXPECT_EQ(filter(g, 2, 1, 0, 8, none), -EINVAL);
+	EXPECT_EQ(filter(g, 0, 4, 0, 8, none), -EINVAL);
+	EXPECT_EQ(filter(g, 0, 1, 0, 0x600 * 8 + 1, none), -EINVAL);
+	EXPECT_EQ(filter(g, 0, 1, 0, ~0u, none), -EINVAL);
+	EXPECT_EQ(filter(g, 0, 1, 0, 8, (void *)8), -EFAULT);
+	EXPECT_EQ(filter(g, KVM_MSR_FILTER_DEFAULT_DENY, 0, 0, 0, NULL), -EINVAL);
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_X86_SET_MSR_FILTER, 8)), -EFAULT);
+	EXPECT_EQ(filter(g, 0, 3, 0xfffffff8, 8, none), 0);
+	EXPECT_EQ(filter(g, 0, 0, 0, 0, NULL), 0);
+}
+
+static u32 guest_is_filtered(u64 unused)
+{
+	u64 value;
+
+	(void)unused;
+	for (u32 i = 0; i < 3; i++) {
+		bool denied = i == 1;
+
+		/* The hardware lets this one pass, as a rule; and it stays as it was. */
+		guest_equal(rdmsr_safe(MSR_GS, &value), denied ? 13 : NO_FAULT);
+		guest_equal(wrmsr_safe(MSR_GS, 0x1000 * i), denied ? 13 : NO_FAULT);
+		guest_equal(rdmsr_safe(0x1b, &value), denied ? 13 : NO_FAULT);
+		guest_sync(i);
+	}
+	return 0;
+}
+
+TEST_F(msrs, filtered_msrs_fault)
+{
+	static u8 none[0x600];
+	struct guest *g = &self->g;
+	u32 value;
+
+	guest_call(g, guest_is_filtered, 0);
+	ASSERT_EQ(guest_next(g, &value), PORT_SYNC);
+	EXPECT_EQ(filter(g, KVM_MSR_FILTER_DEFAULT_DENY, 3, 0xc0000000, 0x3000, none), 0);
+	ASSERT_EQ(guest_next(g, &value), PORT_SYNC);
+	EXPECT_EQ(value, 1);
+	EXPECT_EQ(filter(g, 0, 0, 0, 0, NULL), 0);
+	EXPECT_EQ(guest_next(g, &value), PORT_SYNC);
+	EXPECT_EQ(guest_finish(g), 0);
+}
+
+static u32 guest_asks_userspace(u64 unused)
+{
+	u64 value;
+
+	(void)unused;
+	guest_equal(rdmsr(MSR_UNKNOWN), 0x123456789abcdef0);
+	guest_equal(rdmsr_safe(MSR_UNKNOWN, &value), 13);
+	wrmsr(MSR_UNKNOWN, 0xfedcba9876543210);
+	guest_equal(wrmsr_safe(MSR_UNKNOWN, 1), 13);
+	return 0;
+}
+
+TEST_F(msrs, unknown_msrs_exit)
+{
+	struct guest *g = &self->g;
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_X86_USER_SPACE_MSR, .args[0] = 8,
+	};
+
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_ENABLE_CAP, &cap)), -EINVAL);
+	cap.args[0] = KVM_MSR_EXIT_REASON_UNKNOWN;
+	must(g->vm, KVM_ENABLE_CAP, &cap);
+	guest_call(g, guest_asks_userspace, 0);
+	for (u32 i = 0; i < 4; i++) {
+		guest_run_to(g, i < 2 ? KVM_EXIT_X86_RDMSR : KVM_EXIT_X86_WRMSR);
+		EXPECT_EQ(g->run->msr.index, MSR_UNKNOWN);
+		EXPECT_EQ(g->run->msr.reason, KVM_MSR_EXIT_REASON_UNKNOWN);
+		EXPECT_EQ(g->run->msr.error, 0);
+		EXPECT_EQ(g->run->msr.data, i < 2 ? 0 : i == 2 ? 0xfedcba9876543210 : 1);
+		if (i < 2)
+			g->run->msr.data = 0x123456789abcdef0;
+		g->run->msr.error = i & 1;
+	}
+	EXPECT_EQ(guest_finish(g), 0);
+}
+
 SELFTEST_MAIN

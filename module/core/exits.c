@@ -80,34 +80,73 @@ static enum mk_next exit_cpuid(struct mk_vcpu *v, struct mk_exit *x)
 	return MK_DONE;
 }
 
-static enum mk_next exit_rdmsr(struct mk_vcpu *v, struct mk_exit *x)
-{
-	u64 *gpr = v->cpu.gpr;
-	u64 val;
-
-	if (mk_msr_get(v, gpr[MK_RCX], &val, false)) {
-		mk_queue_gp(v);
-		return MK_RESUME;
-	}
-	gpr[MK_RAX] = (u32)val;
-	gpr[MK_RDX] = val >> 32;
-	return MK_DONE;
-}
-
 static u64 edx_eax(const u64 *gpr)
 {
 	return (u32)gpr[MK_RAX] | gpr[MK_RDX] << 32;
 }
 
-static enum mk_next exit_wrmsr(struct mk_vcpu *v, struct mk_exit *x)
+static enum mk_next read_done(struct mk_vcpu *v, u64 val)
 {
-	u64 *gpr = v->cpu.gpr;
+	v->cpu.gpr[MK_RAX] = (u32)val;
+	v->cpu.gpr[MK_RDX] = val >> 32;
+	return MK_DONE;
+}
 
-	if (mk_msr_set(v, gpr[MK_RCX], edx_eax(gpr), false)) {
+static int msr_answered(struct mk_vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	if (READ_ONCE(run->msr.error)) {
 		mk_queue_gp(v);
 		return MK_RESUME;
 	}
-	return MK_DONE;
+	if (v->exit.kind == MK_EXIT_RDMSR)
+		read_done(v, READ_ONCE(run->msr.data));
+	mk_insn_done(v, v->exit.len);
+	return MK_RESUME;
+}
+
+/* #GP, or KVM_EXIT_X86_RDMSR and _WRMSR where userspace has asked for this reason. */
+static enum mk_next msr_refused(struct mk_vcpu *v, u32 msr, int err, u64 val)
+{
+	u32 reason = err == -EPERM ? KVM_MSR_EXIT_REASON_FILTER :
+		     err == -ENOENT ? KVM_MSR_EXIT_REASON_UNKNOWN : KVM_MSR_EXIT_REASON_INVAL;
+	struct kvm_run *run = v->run;
+
+	if (!(READ_ONCE(v->vm->msr_exits) & reason)) {
+		mk_queue_gp(v);
+		return MK_RESUME;
+	}
+	run->exit_reason = v->exit.kind == MK_EXIT_RDMSR ? KVM_EXIT_X86_RDMSR : KVM_EXIT_X86_WRMSR;
+	memset(&run->msr, 0, sizeof(run->msr));
+	run->msr.reason = reason;
+	run->msr.index = msr;
+	run->msr.data = val;
+	v->complete = msr_answered;
+	return MK_TO_USER;
+}
+
+static enum mk_next exit_rdmsr(struct mk_vcpu *v, struct mk_exit *x)
+{
+	u32 msr = v->cpu.gpr[MK_RCX];
+	int err = -EPERM;
+	u64 val = 0;
+
+	if (likely(!mk_msr_filtered(v->vm, msr, false)))
+		err = mk_msr_get(v, msr, &val, false);
+	return err ? msr_refused(v, msr, err, 0) : read_done(v, val);
+}
+
+static enum mk_next exit_wrmsr(struct mk_vcpu *v, struct mk_exit *x)
+{
+	u64 *gpr = v->cpu.gpr;
+	u64 val = edx_eax(gpr);
+	u32 msr = gpr[MK_RCX];
+	int err = -EPERM;
+
+	if (likely(!mk_msr_filtered(v->vm, msr, true)))
+		err = mk_msr_set(v, msr, val, false);
+	return err ? msr_refused(v, msr, err, val) : MK_DONE;
 }
 
 static enum mk_next exit_xsetbv(struct mk_vcpu *v, struct mk_exit *x)

@@ -31,7 +31,7 @@ static const u32 msr_list[] = {
 	MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
 	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
 	MSR_IA32_MCG_STATUS, MSR_IA32_MCG_CTL,
-	MSR_IA32_UCODE_REV, MSR_PLATFORM_INFO,
+	MSR_IA32_UCODE_REV, MSR_PLATFORM_INFO, MSR_IA32_POWER_CTL,
 	MSR_TSC_AUX, MSR_IA32_SPEC_CTRL, MSR_IA32_TSC_DEADLINE, MSR_IA32_XSS,
 	MSR_IA32_ARCH_CAPABILITIES,
 	MSR_KVM_WALL_CLOCK, MSR_KVM_WALL_CLOCK_NEW,
@@ -315,6 +315,9 @@ int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 	case MSR_IA32_MISC_ENABLE:
 		*val = v->misc_enable;
 		return 0;
+	case MSR_IA32_POWER_CTL:
+		*val = v->power_ctl;
+		return 0;
 	case MSR_IA32_UCODE_REV:
 		*val = v->ucode_rev;
 		return 0;
@@ -355,7 +358,7 @@ int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 		err = mk_mce_msr_get(v, msr, val, host);
 	if (err == -ENOENT)
 		err = mk_pv_msr_get(v, msr, val);
-	return err ? -EINVAL : 0;
+	return err;
 }
 
 int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
@@ -428,6 +431,9 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 	case MSR_IA32_MISC_ENABLE:
 		v->misc_enable = val;
 		return 0;
+	case MSR_IA32_POWER_CTL:	/* the host's power is the host's */
+		v->power_ctl = val;
+		return 0;
 	case MSR_IA32_UCODE_REV:
 		/* A guest writes zero before it reads the revision. */
 		if (host)
@@ -464,13 +470,13 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 		err = mk_mce_msr_set(v, msr, val, host);
 	if (err == -ENOENT)
 		err = mk_pv_msr_set(v, msr, val);
-	return err ? -EINVAL : 0;
+	return err;
 }
 
 void mk_msr_reset(struct mk_vcpu *v)
 {
 	v->misc_enable = MSR_IA32_MISC_ENABLE_FAST_STRING;
-	v->tsc_adjust = 0;
+	v->tsc_adjust = v->power_ctl = 0;
 	v->mtrr_def_type = 0;
 	memset(v->mtrr_fixed, 0, sizeof(v->mtrr_fixed));
 	memset(v->mtrr_var, 0, sizeof(v->mtrr_var));
@@ -494,5 +500,6 @@ void mk_msr_passthrough(struct mk_vcpu *v)
 	int i;
 
 	for (i = 0; i < ARRAY_SIZE(pass); i++)
-		mk_hw->pass_msr(&v->cpu, pass[i], true, true);
+		mk_hw->pass_msr(&v->cpu, pass[i], !mk_msr_filtered(v->vm, pass[i], false),
+				!mk_msr_filtered(v->vm, pass[i], true));
 }

@@ -243,6 +243,8 @@ static int run_loop(struct mk_vcpu *v)
 			mk_startup(v);
 			mk_clock_update(v);
 			mk_steal_update(v);
+			if (test_and_clear_bit(MK_REQ_MSRS, &v->requests))
+				mk_msr_passthrough(v);
 		}
 		/* A userspace with a PIC of its own waits for this moment; a guest may sleep then. */
 		if (unlikely(v->run->request_interrupt_window) &&

@@ -30,12 +30,13 @@ enum mk_request {
 	MK_REQ_SIPI,		/* so has a start-up interrupt, after any INIT */
 	MK_REQ_EOI_EXIT,	/* userspace's I/O APIC is to hear of eoi_vector */
 	MK_REQ_CLOCK,		/* the guest's view of its clock is old: see mk_clock_update() */
+	MK_REQ_MSRS,		/* which MSRs pass without an exit has changed */
 	MK_REQ_STEAL,		/* it got onto a CPU: see mk_steal_update() */
 };
 
 #define MK_STARTUP_REQS	(BIT(MK_REQ_INIT) | BIT(MK_REQ_SIPI))
 /* What the run loop does where it may sleep. */
-#define MK_OUTSIDE_REQS	(MK_STARTUP_REQS | BIT(MK_REQ_CLOCK) | BIT(MK_REQ_STEAL))
+#define MK_OUTSIDE_REQS	(MK_STARTUP_REQS | BIT(MK_REQ_CLOCK) | BIT(MK_REQ_STEAL) | BIT(MK_REQ_MSRS))
 
 /* Where the vCPU's thread is; see mk_vcpu_kick(). */
 enum mk_vcpu_mode {
@@ -162,6 +163,7 @@ struct mk_vcpu {
 	u64 arch_capabilities;
 	u64 ucode_rev;
 	u64 platform_info;
+	u64 power_ctl;
 
 	/* Paravirtual; see core/pv.c */
 	u32 pv_features;		/* of the guest's CPUID */
@@ -329,7 +331,8 @@ static inline bool mk_guest_has(const struct mk_vcpu *v, u32 function, u32 index
  * mk_msr_get, mk_msr_set - one MSR of the guest
  * @host: userspace (KVM_GET/SET_MSRS) asks, not the guest: read-only and
  *        write-once MSRs may be written, CPUID does not hide
- * Return: 0, or -EINVAL: the guest gets #GP, userspace a short count.
+ * Return: 0; -EINVAL: not this value, or not for this guest; -ENOENT: there is no
+ * such MSR. Either is #GP for the guest, and a short count for userspace.
  * Context: mutex held; works whether or not the vCPU is loaded.
  */
 int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
@@ -342,6 +345,14 @@ unsigned int mk_msr_list(u32 *list, unsigned int max);
 /* The same for KVM_GET_MSR_FEATURE_INDEX_LIST; and the value of one: 0 or -EINVAL */
 unsigned int mk_msr_feature_list(u32 *list, unsigned int max);
 int mk_msr_feature(u32 msr, u64 *val);
+
+/* core/msr_filter.c */
+struct kvm_msr_filter;
+/* Has the VMM forbidden it? Any context. */
+bool mk_msr_filtered(struct mk_vm *vm, u32 msr, bool write);
+/* KVM_X86_SET_MSR_FILTER: 0, -EINVAL, -EFAULT, -ENOMEM; may sleep */
+int mk_msr_filter_set(struct mk_vm *vm, const struct kvm_msr_filter *user);
+void mk_msr_filter_free(struct mk_vm *vm);
 
 /* core/regs.c: control registers as guest and userspace may set them */
 int mk_set_cr0(struct mk_vcpu *v, u64 val);	/* 0, or -EINVAL: #GP */

@@ -88,6 +88,7 @@ static void vm_free(struct mk_vm *vm)
 	preempt_notifier_dec();
 	mk_doorbell_free(vm);
 	mk_memory_free(vm);
+	mk_msr_filter_free(vm);
 	mk_power_put();
 	mmdrop(vm->mm);
 	cleanup_srcu_struct(&vm->srcu);

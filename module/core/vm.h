@@ -29,6 +29,7 @@ struct mk_vcpu;
 struct mk_vm;
 struct mk_slots;
 struct mk_doorbells;
+struct mk_msr_filter;
 
 /* As stock KVM has them; an APIC ID is the id that userspace chose. */
 #define MK_MAX_VCPUS	1024
@@ -101,6 +102,8 @@ struct mk_vm {
 	int nr_vcpus;			/* [L] */
 	u32 max_vcpu_id;		/* [L] one more than the highest that may be created */
 	u32 nr_mmu_pages;		/* [L] as userspace set it; nothing follows from it */
+	struct mk_msr_filter __rcu *msr_filter; /* changed under [L]; NULL: all is allowed */
+	u32 msr_exits;			/* (a) KVM_MSR_EXIT_REASON_* that userspace wants to hear of */
 	bool platform_info_hidden;	/* (a) a guest that reads MSR_PLATFORM_INFO gets #GP */
 	bool apic_ids32;		/* (a) KVM_X2APIC_API_USE_32BIT_IDS */
 	bool apic_no_quirk;		/* (a) KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK */

@@ -121,6 +121,9 @@ static long get_nr_mmu_pages(void *object, void __user *arg)
 
 #define X2APIC_FLAGS	(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 
+#define MSR_EXITS (KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | \
+		   KVM_MSR_EXIT_REASON_FILTER)
+
 /* What it switches on stays on, unless it says otherwise. */
 static long enable_cap(void *object, void __user *arg)
 {
@@ -144,11 +147,23 @@ static long enable_cap(void *object, void __user *arg)
 		return mk_irqchip_split(vm, cap.args[0]);
 	case KVM_CAP_MAX_VCPU_ID:
 		return limit_vcpu_ids(vm, cap.args[0]);
+	case KVM_CAP_X86_USER_SPACE_MSR:
+		if (cap.args[0] & ~(u64)MSR_EXITS)
+			return -EINVAL;
+		WRITE_ONCE(vm->msr_exits, cap.args[0]);
+		return 0;
 	case KVM_CAP_MSR_PLATFORM_INFO:
 		WRITE_ONCE(vm->platform_info_hidden, !cap.args[0]);
 		return 0;
 	}
 	return -EINVAL;
+}
+
+static long set_msr_filter(void *object, void __user *arg)
+{
+	struct kvm_msr_filter filter;
+
+	return mk_from_user(filter, arg) ?: mk_msr_filter_set(object, &filter);
 }
 
 static long create_irqchip(void *object, void __user *arg)
@@ -335,6 +350,7 @@ static const struct mk_ioctl table[] = {
 	{ KVM_SET_TSS_ADDR,		set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR,	set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID,		set_boot_cpu_id },
+	{ KVM_X86_SET_MSR_FILTER,	set_msr_filter },
 	{ KVM_SET_NR_MMU_PAGES,		set_nr_mmu_pages },
 	{ KVM_GET_NR_MMU_PAGES,		get_nr_mmu_pages },
 	{ KVM_ENABLE_CAP,		enable_cap },
