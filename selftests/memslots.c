@@ -219,6 +219,63 @@ TEST_F(slots, dirty_log)
 	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), -EINVAL);
 }
 
+static int clear_pages(struct guest *g, u64 first, u32 count, u64 mask)
+{
+	struct kvm_clear_dirty_log log = {
+		.slot = 1, .num_pages = count, .first_page = first, .dirty_bitmap = &mask,
+	};
+
+	return outcome(ioctl(g->vm, KVM_CLEAR_DIRTY_LOG, &log));
+}
+
+static int manual_protect(struct guest *g, u64 flags)
+{
+	struct kvm_enable_cap cap = {
+		.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, .args[0] = flags,
+	};
+
+	return outcome(ioctl(g->vm, KVM_ENABLE_CAP, &cap));
+}
+
+/* What is dirty stays so until userspace clears it, and then is watched again. */
+TEST_F(slots, dirty_log_cleared_by_hand)
+{
+	struct guest *g = &self->g;
+
+	EXPECT_EQ(manual_protect(g, KVM_DIRTY_LOG_INITIALLY_SET), -EINVAL);
+	EXPECT_EQ(manual_protect(g, 4), -EINVAL);
+	ASSERT_EQ(manual_protect(g, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE), 0);
+	EXPECT_EQ(clear_pages(g, 0, 16, 1), -ENOENT);
+	ASSERT_EQ(SLOT(1, GPA, self->memory, SIZE, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	agent_start(g);
+	ASSERT_TRUE(agent_write(g, GPA, 1));
+	ASSERT_TRUE(agent_write(g, GPA + 5 * PAGE, 2));
+	for (int i = 0; i < 2; i++)
+		EXPECT_EQ(dirty_pages(g), BIT(0) | BIT(5));
+	EXPECT_EQ(clear_pages(g, 0, 16, BIT(5) | BIT(9)), 0);
+	EXPECT_EQ(dirty_pages(g), BIT(0));
+	ASSERT_TRUE(agent_write(g, GPA + 5 * PAGE, 3));
+	EXPECT_EQ(dirty_pages(g), BIT(0) | BIT(5));
+	EXPECT_EQ(clear_pages(g, 0, 16, ~0ull), 0);
+	EXPECT_EQ(dirty_pages(g), 0);
+	/* Whole words, but at the slot's end; and no further. */
+	EXPECT_EQ(clear_pages(g, 0, 15, 1), -EINVAL);
+	EXPECT_EQ(clear_pages(g, 1, 15, 1), -EINVAL);
+	EXPECT_EQ(clear_pages(g, 0, 17, 1), -EINVAL);
+	EXPECT_EQ(clear_pages(g, 64, 16, 1), -EINVAL);
+	EXPECT_EQ(clear_pages(g, ~0ull << 6, 64, 1), -EINVAL);
+
+	/* A VMM that sends all of memory once wants to be told of it as dirty. */
+	ASSERT_EQ(SLOT(1, GPA, self->memory, SIZE, 0), 0);
+	ASSERT_EQ(manual_protect(g, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE |
+				    KVM_DIRTY_LOG_INITIALLY_SET), 0);
+	ASSERT_EQ(SLOT(1, GPA, self->memory, SIZE, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	EXPECT_EQ(dirty_pages(g) & 0xffff, 0xffff);
+	EXPECT_EQ(clear_pages(g, 0, 16, ~0ull), 0);
+	ASSERT_TRUE(agent_write(g, GPA + 7 * PAGE, 4));
+	EXPECT_EQ(dirty_pages(g), BIT(7));
+}
+
 TEST_F(slots, as_many_as_there_are)
 {
 	int last = self->limit < 300 ? self->limit : 300;

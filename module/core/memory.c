@@ -146,6 +146,9 @@ static int set_region(struct mk_vm *vm, const struct kvm_userspace_memory_region
 					     GFP_KERNEL_ACCOUNT);
 		if (!new.dirty)
 			return -ENOMEM;
+		if ((vm->dirty_log_flags & KVM_DIRTY_LOG_INITIALLY_SET) &&
+		    (!old || new.dirty != old->dirty))
+			bitmap_fill(new.dirty->bits, new.npages);
 	}
 	return replace_slot(vm, slots, old, &new);
 }
@@ -186,37 +189,96 @@ static void put_back(const struct mk_slot *slot, const unsigned long *bits, size
 			atomic_long_or(bits[i], (atomic_long_t *)&slot->dirty->bits[i]);
 }
 
-int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log)
+/* A slot that logs; vm->lock held. -EINVAL: no such number; -ENOENT: it logs nothing. */
+static const struct mk_slot *logging_slot(struct mk_vm *vm, u32 id)
 {
 	const struct mk_slot *slot;
-	unsigned long *bits;
-	size_t longs;
+
+	if (id >= MK_MAX_SLOTS)
+		return ERR_PTR(-EINVAL);
+	slot = slot_by_id(rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock)), id);
+	return slot && slot->dirty ? slot : ERR_PTR(-ENOENT);
+}
+
+/* Tell userspace what was written, and forget it. */
+static int move_dirty_log(struct mk_vm *vm, const struct mk_slot *slot, void __user *to)
+{
+	size_t longs = BITS_TO_LONGS(slot->npages);
+	unsigned long *bits = kvmalloc_array(longs, sizeof(long), GFP_KERNEL_ACCOUNT);
 	int err = 0;
 
-	if (log->slot >= MK_MAX_SLOTS)
-		return -EINVAL;
-
-	mutex_lock(&vm->lock);
-	slot = slot_by_id(rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock)),
-			  log->slot);
-	if (!slot || !slot->dirty) {
-		err = -ENOENT;
-		goto unlock;
-	}
-	longs = BITS_TO_LONGS(slot->npages);
-	bits = kvmalloc_array(longs, sizeof(long), GFP_KERNEL_ACCOUNT);
-	if (!bits) {
-		err = -ENOMEM;
-		goto unlock;
-	}
-	mk_mmu_collect_dirty(vm, slot, bits);
-	if (copy_to_user(log->dirty_bitmap, bits, longs * sizeof(long))) {
+	if (!bits)
+		return -ENOMEM;
+	memset(bits, 0xff, longs * sizeof(long));
+	mk_mmu_take_dirty(vm, slot, 0, bits, longs);
+	if (copy_to_user(to, bits, longs * sizeof(long))) {
 		put_back(slot, bits, longs);
 		err = -EFAULT;
 	}
 	kvfree(bits);
+	return err;
+}
+
+int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log)
+{
+	const struct mk_slot *slot;
+	int err;
+
+	mutex_lock(&vm->lock);
+	slot = logging_slot(vm, log->slot);
+	if (IS_ERR(slot))
+		err = PTR_ERR(slot);
+	else if (vm->dirty_log_flags & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE)
+		err = copy_to_user(log->dirty_bitmap, slot->dirty->bits,
+				   BITS_TO_LONGS(slot->npages) * sizeof(long)) ? -EFAULT : 0;
+	else
+		err = move_dirty_log(vm, slot, log->dirty_bitmap);
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+/* A few words at a time, so that any length costs one page. */
+static int clear_dirty(struct mk_vm *vm, const struct mk_slot *slot,
+		       const struct kvm_clear_dirty_log *log, unsigned long *bits)
+{
+	size_t longs = BITS_TO_LONGS(log->num_pages), first = log->first_page / BITS_PER_LONG;
+	size_t done, n;
+
+	for (done = 0; done < longs; done += n) {
+		n = min(longs - done, PAGE_SIZE / sizeof(long));
+		if (copy_from_user(bits, log->dirty_bitmap + done * sizeof(long),
+				   n * sizeof(long)))
+			return -EFAULT;
+		mk_mmu_take_dirty(vm, slot, first + done, bits, n);
+	}
+	return 0;
+}
+
+int mk_clear_dirty_log(struct mk_vm *vm, const struct kvm_clear_dirty_log *log)
+{
+	unsigned long *bits = (void *)__get_free_page(GFP_KERNEL_ACCOUNT);
+	const struct mk_slot *slot;
+	int err = -EINVAL;
+	u64 rest;
+
+	if (!bits)
+		return -ENOMEM;
+	mutex_lock(&vm->lock);
+	slot = logging_slot(vm, log->slot);
+	if (IS_ERR(slot)) {
+		err = PTR_ERR(slot);
+		goto unlock;
+	}
+	/* Whole words, but at the slot's end. */
+	if (log->first_page > slot->npages || log->first_page % BITS_PER_LONG)
+		goto unlock;
+	rest = slot->npages - log->first_page;
+	if (log->num_pages > rest || (log->num_pages < rest && log->num_pages % BITS_PER_LONG))
+		goto unlock;
+	err = clear_dirty(vm, slot, log, bits);
 unlock:
 	mutex_unlock(&vm->lock);
+	free_page((unsigned long)bits);
 	return err;
 }
 

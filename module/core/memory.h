@@ -66,11 +66,15 @@ static inline unsigned long mk_slot_hva(const struct mk_slot *slot, gfn_t gfn)
 int mk_set_region(struct mk_vm *vm, const struct kvm_userspace_memory_region *region);
 
 /**
- * mk_get_dirty_log - KVM_GET_DIRTY_LOG: which pages were written since last asked
- * Return: 0; -EINVAL: no such number; -ENOENT: it logs nothing; -EFAULT; -ENOMEM.
- * Context: may sleep; takes vm->lock.
+ * mk_get_dirty_log - KVM_GET_DIRTY_LOG: which pages were written since last asked, or
+ *	with KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE since last cleared
+ * mk_clear_dirty_log - KVM_CLEAR_DIRTY_LOG
+ * Return: 0; -EINVAL: no such number, or pages that cannot be; -ENOENT: it logs
+ * nothing; -EFAULT; -ENOMEM.
+ * Context: may sleep; take vm->lock.
  */
 int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log);
+int mk_clear_dirty_log(struct mk_vm *vm, const struct kvm_clear_dirty_log *log);
 
 /* The VM dies: nobody else knows it any more. After mk_mmu_destroy(). */
 void mk_memory_free(struct mk_vm *vm);

@@ -604,25 +604,27 @@ void mk_mmu_publish(struct mk_vm *vm, struct mk_slots *slots, gfn_t start, gfn_t
 	free_tables(&w.unlinked);
 }
 
-void mk_mmu_collect_dirty(struct mk_vm *vm, const struct mk_slot *slot, unsigned long *out)
+void mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t first,
+		       unsigned long *bits, size_t longs)
 {
-	unsigned long i, first;
+	atomic_long_t *dirty = (atomic_long_t *)&slot->dirty->bits[first];
+	unsigned long page = first * BITS_PER_LONG;
+	size_t i;
 	WALK(w, vm, WRPROTECT);
 
 	/*
 	 * The lock may go between two words: a page that is protected and not yet
-	 * flushed is in @out, and is read by the VMM after the flush.
+	 * flushed is in @bits, and is read by the VMM after the flush.
 	 */
 	spin_lock(&vm->mmu_lock);
-	for (i = 0; i < BITS_TO_LONGS(slot->npages); i++) {
-		if (!READ_ONCE(slot->dirty->bits[i])) {
-			out[i] = 0;
+	for (i = 0; i < longs; i++, page += BITS_PER_LONG) {
+		bits[i] &= atomic_long_read(&dirty[i]);
+		if (!bits[i])
 			continue;
-		}
-		out[i] = xchg(&slot->dirty->bits[i], 0);
-		first = i * BITS_PER_LONG;
-		walk_gfns(&w, slot->gfn + first,
-			  slot->gfn + min(first + BITS_PER_LONG, slot->npages));
+		bits[i] &= atomic_long_fetch_andnot(bits[i], &dirty[i]);
+		/* A neighbour that stays dirty will say so once more: no harm in that. */
+		walk_gfns(&w, slot->gfn + page,
+			  slot->gfn + min(page + BITS_PER_LONG, slot->npages));
 		cond_resched_lock(&vm->mmu_lock);
 	}
 	if (w.hit)

@@ -52,11 +52,14 @@ enum mk_fault mk_mmu_fault(struct mk_vcpu *v, gpa_t gpa, u32 access);
 void mk_mmu_publish(struct mk_vm *vm, struct mk_slots *slots, gfn_t start, gfn_t end);
 
 /**
- * mk_mmu_collect_dirty - move a slot's dirty bits out, and start to watch again
- * @slot: logs dirty pages
- * @out:  a bit for each page, rounded up to whole longs
+ * mk_mmu_take_dirty - take dirty bits away, and start to watch these pages again
+ * @slot:  logs dirty pages
+ * @first: word of the slot's bits, which @bits begins with
+ * @bits:  a bit for each page that is meant; afterwards only those that were dirty
+ * @longs: how many words
  * Context: vm->lock held, may sleep.
  */
-void mk_mmu_collect_dirty(struct mk_vm *vm, const struct mk_slot *slot, unsigned long *out);
+void mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t first,
+		       unsigned long *bits, size_t longs);
 
 #endif

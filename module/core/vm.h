@@ -88,6 +88,8 @@ struct mk_vm {
 	struct mk_slots __rcu *slots;	/* [R] */
 	struct srcu_struct srcu;	/* held while guest memory is read or written by hva */
 
+	u32 dirty_log_flags;		/* [L] KVM_DIRTY_LOG_* that userspace asked for */
+
 	spinlock_t mmu_lock;		/* interrupts stay enabled: its holder waits for IPIs */
 	hpa_t tdp_root;			/* (c) as the hardware wants it, encryption bit included */
 	bool nx_huge;			/* (c) large pages must not be executable: see core/mmu.c */

@@ -39,6 +39,13 @@ static long get_dirty_log(void *object, void __user *arg)
 }
 
 /* Three pages below 4 GiB. Unrestricted guests need no TSS of ours: it is only kept. */
+static long clear_dirty_log(void *object, void __user *arg)
+{
+	struct kvm_clear_dirty_log log;
+
+	return mk_from_user(log, arg) ?: mk_clear_dirty_log(object, &log);
+}
+
 static long set_tss_addr(void *object, void __user *arg)
 {
 	struct mk_vm *vm = object;
@@ -121,6 +128,21 @@ static long get_nr_mmu_pages(void *object, void __user *arg)
 
 #define X2APIC_FLAGS	(KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 
+/* That all is dirty at first makes sense only where userspace clears it. */
+static long set_dirty_log_flags(struct mk_vm *vm, u64 flags)
+{
+	u64 allowed = KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE;
+
+	if (flags & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE)
+		allowed |= KVM_DIRTY_LOG_INITIALLY_SET;
+	if (flags & ~allowed)
+		return -EINVAL;
+	mutex_lock(&vm->lock);
+	vm->dirty_log_flags = flags;
+	mutex_unlock(&vm->lock);
+	return 0;
+}
+
 #define MSR_EXITS (KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | \
 		   KVM_MSR_EXIT_REASON_FILTER)
 
@@ -147,6 +169,8 @@ static long enable_cap(void *object, void __user *arg)
 		return mk_irqchip_split(vm, cap.args[0]);
 	case KVM_CAP_MAX_VCPU_ID:
 		return limit_vcpu_ids(vm, cap.args[0]);
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
+		return set_dirty_log_flags(vm, cap.args[0]);
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		if (cap.args[0] & ~(u64)MSR_EXITS)
 			return -EINVAL;
@@ -347,6 +371,7 @@ static const struct mk_ioctl table[] = {
 	{ KVM_CREATE_VCPU,		create_vcpu },
 	{ KVM_SET_USER_MEMORY_REGION,	set_user_memory_region },
 	{ KVM_GET_DIRTY_LOG,		get_dirty_log },
+	{ KVM_CLEAR_DIRTY_LOG,		clear_dirty_log },
 	{ KVM_SET_TSS_ADDR,		set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR,	set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID,		set_boot_cpu_id },
