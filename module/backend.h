@@ -143,6 +143,7 @@ struct mk_refusal {
  *            checks that ended the run are delivered to the host before return
  * @pass_msr: let the guest read and write @msr without an exit, or not
  * @set_tsc_offset: applied at the next entry
+ * @trap_int3: INT3 exits, or not; loaded
  * @hypercall_len: bytes of VMCALL or VMMCALL
  */
 enum mk_tdp_format { MK_TDP_EPT, MK_TDP_NPT };
@@ -184,6 +185,7 @@ struct mk_backend {
 	void (*run)(struct mk_cpu *cpu, struct mk_exit *x);
 	void (*pass_msr)(struct mk_cpu *cpu, u32 msr, bool read, bool write);
 	void (*set_tsc_offset)(struct mk_cpu *cpu, s64 offset);
+	void (*trap_int3)(struct mk_cpu *cpu, bool on);
 	void (*describe)(struct mk_cpu *cpu, char *buf, size_t size); /* a failed entry, in words */
 	/* What is done about speculation on entry, exit and switch: a line each */
 	void (*describe_mitigations)(char *buf, size_t size);

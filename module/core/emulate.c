@@ -454,7 +454,7 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 		if (status == MK_EXEC_OK)
 			mk_insn_done(v, 0);
 		else if (tf)
-			mk_queue_debug(v, DR_STEP);
+			mk_debug_trap(v, DR_STEP);
 		if (frag_open(v))
 			return mmio_exit(v, frag_open(v));
 		v->nr_frag = 0;

@@ -106,6 +106,8 @@ bool mk_irq_allowed(struct mk_vcpu *v)
 {
 	struct mk_cpu *cpu = &v->cpu;
 
+	if (unlikely(v->debug.control & KVM_GUESTDBG_BLOCKIRQ))
+		return false;
 	mk_cpu_need(cpu, MK_G_RFLAGS | MK_G_SHADOW);
 	return (cpu->rflags & X86_EFLAGS_IF) &&
 	       !(cpu->shadow & (MK_SHADOW_STI | MK_SHADOW_MOVSS));
@@ -166,10 +168,10 @@ static void inject_exception(struct mk_vcpu *v)
 	} else if (ex->vector == DB) {
 		mk_cpu_touch(cpu, MK_G_DR);
 		if (!ex->told)
-			cpu->dr6 = (cpu->dr6 & ~(u64)DR_TRAP_BITS) | ex->payload;
+			*mk_guest_dr(v, 6) = (*mk_guest_dr(v, 6) & ~(u64)DR_TRAP_BITS) | ex->payload;
 		/* Debug traps report what is behind them; breakpoints on fetch are faults. */
 		trap = true;
-		cpu->dr7 &= ~(u64)MK_DR7_GD;
+		*mk_guest_dr(v, 7) &= ~(u64)MK_DR7_GD;
 	}
 	if (!trap) {
 		mk_cpu_touch(cpu, MK_G_RFLAGS);

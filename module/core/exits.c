@@ -236,8 +236,10 @@ static enum mk_next exit_exception(struct mk_vcpu *v, struct mk_exit *x)
 {
 	if (x->ex.vector == X86_TRAP_UD && is_hypercall(v, x))
 		return exit_hypercall(v, x);
+	if (x->ex.vector == X86_TRAP_BP && mk_debug_int3(v))
+		return MK_RESUME;
 	if (x->ex.vector == X86_TRAP_DB)
-		mk_queue_debug(v, x->ex.dr6);
+		mk_debug_trap(v, x->ex.dr6);
 	else if (x->ex.vector == X86_TRAP_MC)
 		return MK_RESUME;	/* the host's; the backend has handed it over */
 	else if (x->ex.has_error)
@@ -369,11 +371,11 @@ static enum mk_next exit_dr(struct mk_vcpu *v, struct mk_exit *x)
 	if (nr > 7)
 		return refuse(v, -ENOENT);
 	if (cpu->dr7 & MK_DR7_GD) {
-		mk_queue_debug(v, MK_DR6_BD);
+		mk_debug_trap(v, MK_DR6_BD);
 		return MK_RESUME;
 	}
 	if (x->cr.access == MK_MOV_FROM) {
-		val = nr < 4 ? cpu->dr[nr] : nr == 6 ? cpu->dr6 : cpu->dr7;
+		val = *mk_guest_dr(v, nr);
 		gpr = gpr_at(v, x->cr.gpr, true);
 		*gpr = mk_cpu_code_mode(cpu) == MK_MODE_64 ? val : (u32)val;
 		return MK_DONE;

@@ -343,7 +343,7 @@ void mk_insn_done(struct mk_vcpu *v, unsigned int len)
 	}
 	if (unlikely(cpu->rflags & (X86_EFLAGS_TF | X86_EFLAGS_RF))) {
 		if (cpu->rflags & X86_EFLAGS_TF)
-			mk_queue_debug(v, DR_STEP);
+			mk_debug_trap(v, DR_STEP);
 		mk_cpu_touch(cpu, MK_G_RFLAGS);
 		cpu->rflags &= ~(u64)X86_EFLAGS_RF;
 	}

@@ -208,13 +208,13 @@ int mk_set_dr(struct mk_vcpu *v, int nr, u64 val)
 	mk_cpu_touch(cpu, MK_G_DR);
 	switch (nr) {
 	case 0 ... 3:
-		cpu->dr[nr] = val;
+		*mk_guest_dr(v, nr) = val;
 		return 0;
 	case 6:
-		cpu->dr6 = (val & 0xe00f) | MK_DR6_FIXED;
+		*mk_guest_dr(v, 6) = (val & 0xe00f) | MK_DR6_FIXED;
 		return 0;
 	case 7:
-		cpu->dr7 = (val & 0xffff2bff) | MK_DR7_FIXED;
+		*mk_guest_dr(v, 7) = (val & 0xffff2bff) | MK_DR7_FIXED;
 		return 0;
 	}
 	return -ENOENT;
@@ -253,6 +253,8 @@ int mk_get_regs(struct mk_vcpu *v, struct kvm_regs *regs)
 		out[i] = v->cpu.gpr[regs_order[i]];
 	regs->rip = v->cpu.rip;
 	regs->rflags = v->cpu.rflags;
+	if (unlikely(v->debug.control & KVM_GUESTDBG_SINGLESTEP))
+		regs->rflags &= ~(u64)X86_EFLAGS_TF;	/* it is the debugger's */
 	return 0;
 }
 

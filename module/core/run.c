@@ -240,6 +240,10 @@ static int run_loop(struct mk_vcpu *v)
 
 	for (;;) {
 		if (unlikely(v->requests & MK_OUTSIDE_REQS)) {
+			if (test_and_clear_bit(MK_REQ_DEBUG, &v->requests)) {
+				mk_debug_exit(v);
+				return 0;
+			}
 			mk_startup(v);
 			mk_clock_update(v);
 			mk_steal_update(v);
@@ -340,6 +344,7 @@ int mk_vcpu_run(struct mk_vcpu *v)
 		if (!v->vm->kernel_pic)
 			mk_request(v, MK_REQ_EVENT);
 		run->exit_reason = KVM_EXIT_UNKNOWN;
+		mk_debug_begin(v);
 		err = run_loop(v);
 	}
 out:

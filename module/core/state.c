@@ -28,7 +28,7 @@ static void tell_payload(struct mk_vcpu *v)
 		cpu->cr2 = ex->payload;
 	} else if (ex->vector == X86_TRAP_DB) {
 		mk_cpu_touch(cpu, MK_G_DR);
-		cpu->dr6 = (cpu->dr6 & ~(u64)DR_TRAP_BITS) | ex->payload;
+		*mk_guest_dr(v, 6) = (*mk_guest_dr(v, 6) & ~(u64)DR_TRAP_BITS) | ex->payload;
 	}
 	ex->told = true;
 }
@@ -124,9 +124,9 @@ int mk_get_debugregs(struct mk_vcpu *v, struct kvm_debugregs *regs)
 
 	mk_cpu_need(cpu, MK_G_DR);
 	memset(regs, 0, sizeof(*regs));
-	memcpy(regs->db, cpu->dr, sizeof(regs->db));
-	regs->dr6 = cpu->dr6;
-	regs->dr7 = cpu->dr7;
+	memcpy(regs->db, mk_guest_dr(v, 0), sizeof(regs->db));
+	regs->dr6 = *mk_guest_dr(v, 6);
+	regs->dr7 = *mk_guest_dr(v, 7);
 	return 0;
 }
 
@@ -137,9 +137,9 @@ int mk_set_debugregs(struct mk_vcpu *v, const struct kvm_debugregs *regs)
 	if (regs->flags || regs->dr6 >> 32 || regs->dr7 >> 32)
 		return -EINVAL;
 	mk_cpu_touch(cpu, MK_G_DR);
-	memcpy(cpu->dr, regs->db, sizeof(cpu->dr));
-	cpu->dr6 = regs->dr6;
-	cpu->dr7 = regs->dr7;
+	memcpy(mk_guest_dr(v, 0), regs->db, sizeof(regs->db));
+	*mk_guest_dr(v, 6) = regs->dr6;
+	*mk_guest_dr(v, 7) = regs->dr7;
 	return 0;
 }
 

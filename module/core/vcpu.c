@@ -200,9 +200,9 @@ void mk_vcpu_reset(struct mk_vcpu *v, bool init)
 	cpu->seg[MK_LDTR].ar = MK_AR_P | 2;
 	cpu->seg[MK_TR].ar = MK_AR_P | 0xb;
 	cpu->gdt = cpu->idt = (struct mk_table){ .limit = 0xffff };
-	memset(cpu->dr, 0, sizeof(cpu->dr));
-	cpu->dr6 = MK_DR6_FIXED;
-	cpu->dr7 = MK_DR7_FIXED;
+	memset(mk_guest_dr(v, 0), 0, sizeof(cpu->dr));
+	*mk_guest_dr(v, 6) = MK_DR6_FIXED;
+	*mk_guest_dr(v, 7) = MK_DR7_FIXED;
 	cpu->shadow = 0;
 	cpu->debugctl = 0;
 	cpu->inject.type = cpu->vectoring.type = MK_EV_NONE;

@@ -30,13 +30,15 @@ enum mk_request {
 	MK_REQ_SIPI,		/* so has a start-up interrupt, after any INIT */
 	MK_REQ_EOI_EXIT,	/* userspace's I/O APIC is to hear of eoi_vector */
 	MK_REQ_CLOCK,		/* the guest's view of its clock is old: see mk_clock_update() */
+	MK_REQ_DEBUG,		/* the debugger in userspace is to hear of v->debug */
 	MK_REQ_MSRS,		/* which MSRs pass without an exit has changed */
 	MK_REQ_STEAL,		/* it got onto a CPU: see mk_steal_update() */
 };
 
 #define MK_STARTUP_REQS	(BIT(MK_REQ_INIT) | BIT(MK_REQ_SIPI))
 /* What the run loop does where it may sleep. */
-#define MK_OUTSIDE_REQS	(MK_STARTUP_REQS | BIT(MK_REQ_CLOCK) | BIT(MK_REQ_STEAL) | BIT(MK_REQ_MSRS))
+#define MK_OUTSIDE_REQS	(MK_STARTUP_REQS | BIT(MK_REQ_CLOCK) | BIT(MK_REQ_STEAL) |	\
+			 BIT(MK_REQ_MSRS) | BIT(MK_REQ_DEBUG))
 
 /* Where the vCPU's thread is; see mk_vcpu_kick(). */
 enum mk_vcpu_mode {
@@ -107,6 +109,17 @@ struct mk_exception {
 	u64 payload;		/* CR2 of a #PF, DR6 bits of a #DB */
 };
 
+/* A debugger in userspace; see core/debug.c */
+struct mk_debug {
+	u32 control;			/* KVM_GUESTDBG_*; 0: there is none */
+	u8 vector;			/* of the exception that it is to hear of */
+	u64 dr6;			/* and DR6's bits */
+	bool db;			/* #DB and mk_cpu.dr6 are its own; the guest's is: */
+	u64 guest_dr6;
+	bool hw;			/* mk_cpu.dr and .dr7 are, too; the guest's are: */
+	u64 guest_dr[4], guest_dr7;
+};
+
 struct mk_vcpu {
 	struct mk_cpu cpu;
 	struct mk_vm *vm;		/* (c) */
@@ -138,6 +151,7 @@ struct mk_vcpu {
 	u64 guest_xcr0_allowed;		/* what XSETBV may set, from CPUID 0xd */
 
 	struct mk_exception exception;
+	struct mk_debug debug;
 	atomic_t nmis;			/* (a) waiting; at most two, as on a CPU */
 	u8 eoi_vector;			/* for MK_REQ_EOI_EXIT */
 	int user_irq;			/* acknowledged, not yet delivered: KVM_INTERRUPT's; or -1 */
@@ -267,6 +281,25 @@ bool mk_event_waiting(struct mk_vcpu *v);
 static inline void mk_queue_gp(struct mk_vcpu *v)
 {
 	mk_queue_exception_error(v, 13, 0);
+}
+
+/* core/debug.c */
+u32 mk_debug_controls(void);		/* KVM_GUESTDBG_* that there are */
+/* KVM_SET_GUEST_DEBUG: 0; -EBUSY: an exception waits already. vCPU loaded */
+int mk_debug_set(struct mk_vcpu *v, const struct kvm_guest_debug *debug);
+/* A debug exception with these bits of DR6: the debugger's, or else the guest's. */
+void mk_debug_trap(struct mk_vcpu *v, u64 dr6);
+bool mk_debug_int3(struct mk_vcpu *v);	/* the guest came to an INT3: is it the debugger's? */
+void mk_debug_begin(struct mk_vcpu *v);	/* KVM_RUN begins */
+void mk_debug_exit(struct mk_vcpu *v);	/* fill kvm_run for MK_REQ_DEBUG */
+/* DR0 to DR3, DR6 or DR7 as the guest has it; MK_G_DR must be valid, or touched. */
+static inline u64 *mk_guest_dr(struct mk_vcpu *v, unsigned int nr)
+{
+	switch (nr) {
+	case 6: return v->debug.db ? &v->debug.guest_dr6 : &v->cpu.dr6;
+	case 7: return v->debug.hw ? &v->debug.guest_dr7 : &v->cpu.dr7;
+	default: return v->debug.hw ? &v->debug.guest_dr[nr] : &v->cpu.dr[nr];
+	}
 }
 
 /* core/exits.c: one handler for each kind of exit */

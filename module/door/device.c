@@ -62,8 +62,11 @@ long mk_check_extension(struct mk_vm *vm, unsigned long cap)
 	case KVM_CAP_SYS_ATTRIBUTES:
 	case KVM_CAP_SREGS2:
 	case KVM_CAP_X86_USER_SPACE_MSR:
+	case KVM_CAP_SET_GUEST_DEBUG:
 	case KVM_CAP_X86_MSR_FILTER:
 		return 1;
+	case KVM_CAP_SET_GUEST_DEBUG2:
+		return mk_debug_controls();
 	case KVM_CAP_SYNC_REGS:
 		return KVM_SYNC_X86_VALID_FIELDS;
 	case KVM_CAP_ADJUST_CLOCK:

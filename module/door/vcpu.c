@@ -154,6 +154,8 @@ GET(xcrs, struct kvm_xcrs, mk_get_xcrs)
 SET(xcrs, struct kvm_xcrs, mk_set_xcrs)
 SET(mce, struct kvm_x86_mce, mk_set_mce)
 
+SET(guest_debug, struct kvm_guest_debug, mk_debug_set)
+
 static long setup_mce(void *object, void __user *arg)
 {
 	u64 cap;
@@ -543,6 +545,7 @@ static const struct mk_ioctl loaded[] = {
 	{ KVM_GET_XCRS,		get_xcrs },
 	{ KVM_SET_XCRS,		set_xcrs },
 	{ KVM_X86_SET_MCE,	set_mce },
+	{ KVM_SET_GUEST_DEBUG,	set_guest_debug },
 	{ KVM_GET_DEVICE_ATTR,	get_attr },
 	{ KVM_SET_DEVICE_ATTR,	set_attr },
 };

@@ -227,6 +227,14 @@ static void svm_set_tsc_offset(struct mk_cpu *cpu, s64 offset)
 	c->clean &= ~SVM_CLEAN_INTERCEPTS;
 }
 
+static void svm_trap_int3(struct mk_cpu *cpu, bool on)
+{
+	struct vmcb *vmcb = svm_of(cpu)->vmcb;
+
+	svm_intercept(vmcb, INTERCEPT_EXCEPTION_OFFSET + X86_TRAP_BP, on);
+	vmcb->control.clean &= ~SVM_CLEAN_INTERCEPTS;
+}
+
 const struct mk_backend mk_svm = {
 	.name = "svm",
 	.tdp = MK_TDP_NPT,
@@ -245,6 +253,7 @@ const struct mk_backend mk_svm = {
 	.run = svm_run,
 	.pass_msr = svm_pass_msr,
 	.set_tsc_offset = svm_set_tsc_offset,
+	.trap_int3 = svm_trap_int3,
 	.describe = svm_describe,
 	.describe_mitigations = svm_describe_mitigations,
 };

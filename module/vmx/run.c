@@ -216,9 +216,10 @@ static void prepare(struct mk_cpu *cpu, struct vmx_vcpu *v)
 		set_cr8(cpu, v);
 	if (unlikely(cpu->flush))
 		flush_tlb(cpu, v);
-	if (unlikely(v->tsc_offset_changed)) {
-		v->tsc_offset_changed = false;
+	if (unlikely(v->controls_changed)) {
+		v->controls_changed = false;
 		vmwrite(TSC_OFFSET, cpu->tsc_offset);
+		vmwrite(EXCEPTION_BITMAP, VMX_EXCEPTIONS | (v->int3_exits ? BIT(X86_TRAP_BP) : 0));
 	}
 	if (unlikely(cpu->tsc_aux != v->tsc_aux) && vmx_caps.rdtscp) {
 		v->tsc_aux = cpu->tsc_aux;
@@ -605,6 +606,7 @@ const struct mk_backend mk_vmx = {
 	.run = run,
 	.pass_msr = vmx_pass_msr,
 	.set_tsc_offset = vmx_set_tsc_offset,
+	.trap_int3 = vmx_trap_int3,
 	.describe = describe,
 	.describe_mitigations = describe_mitigations,
 };

@@ -121,12 +121,7 @@ static void write_controls(struct vmx_vcpu *v)
 	vmwrite(MSR_BITMAP, __pa(v->msr_bitmap));
 	vmwrite(TSC_OFFSET, 0);
 
-	/*
-	 * #DB and #AC can occur endlessly while one of them is delivered, and
-	 * no interrupt of the host would get in between. #MC is the host's.
-	 */
-	vmwrite(EXCEPTION_BITMAP, BIT(X86_TRAP_DB) | BIT(X86_TRAP_UD) |
-				  BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC));
+	vmwrite(EXCEPTION_BITMAP, VMX_EXCEPTIONS);
 	vmwrite(PAGE_FAULT_ERROR_CODE_MASK, 0);
 	vmwrite(PAGE_FAULT_ERROR_CODE_MATCH, 0);
 	vmwrite(CR3_TARGET_COUNT, 0);
@@ -343,5 +338,13 @@ void vmx_set_tsc_offset(struct mk_cpu *cpu, s64 offset)
 	struct vmx_vcpu *v = cpu->hw;
 
 	cpu->tsc_offset = offset;
-	v->tsc_offset_changed = true;
+	v->controls_changed = true;
+}
+
+void vmx_trap_int3(struct mk_cpu *cpu, bool on)
+{
+	struct vmx_vcpu *v = cpu->hw;
+
+	v->int3_exits = on;
+	v->controls_changed = true;
 }

@@ -60,6 +60,13 @@ struct vmx_host {
  * Owned like the mk_cpu, except link and active_on, which belong to the CPU
  * that the VMCS is active on: changed there only, interrupts off.
  */
+/*
+ * #DB and #AC can occur endlessly while one of them is delivered, and no interrupt
+ * of the host would get in between. #MC is the host's, and #UD may stand for the
+ * other vendor's hypercall.
+ */
+#define VMX_EXCEPTIONS	(BIT(X86_TRAP_DB) | BIT(X86_TRAP_UD) | BIT(X86_TRAP_AC) | BIT(X86_TRAP_MC))
+
 struct vmx_vcpu {
 	struct vmx_entry entry;
 	void *vmcs;			/* a page */
@@ -68,7 +75,8 @@ struct vmx_vcpu {
 	int active_on;			/* that CPU; -1: none, memory holds all of it */
 	bool loaded;			/* between load() and put() */
 	bool switched;			/* the host's MSRs and selectors are in @host */
-	bool tsc_offset_changed;
+	bool controls_changed;		/* TSC_OFFSET and EXCEPTION_BITMAP are to be written */
+	bool int3_exits;
 	u16 vpid;			/* 0: none */
 	u8 *msr_bitmap;			/* a page */
 	u8 *apic_page;			/* likewise, for the task priority alone; or NULL */
@@ -120,6 +128,7 @@ void vmx_load(struct mk_cpu *cpu);
 void vmx_put(struct mk_cpu *cpu);
 void vmx_pass_msr(struct mk_cpu *cpu, u32 msr, bool read, bool write);
 void vmx_set_tsc_offset(struct mk_cpu *cpu, s64 offset);
+void vmx_trap_int3(struct mk_cpu *cpu, bool on);
 /* The guest's MSRs in, the host's out: before the first entry after load(). */
 void vmx_switch_in(struct mk_cpu *cpu);
 
