@@ -254,6 +254,40 @@ TEST_F(debug, steps_over_mov_ss)
 	expect_end(g);
 }
 
+static u32 guest_spins(u64 unused)
+{
+	(void)unused;
+	cli();
+	guest_handlers[0x61] = count;
+	mmio_write(0xfee000f0, 0x1ff);
+	mmio_write(0xfee00300, 0x40061);	/* to itself */
+	guest_sync(0);
+	sti();
+	guest_sync(1);
+	guest_equal(traps, 0);
+	guest_sync(2);
+	while (!traps)
+		;
+	return 0;
+}
+
+/* An interrupt that waits does so until the debugger lets it in. */
+TEST_F(debug, blocked_interrupts)
+{
+	struct guest *g = &self->g;
+	u32 value;
+
+	guest_call(g, guest_spins, 0);
+	ASSERT_EQ(guest_next(g, &value), PORT_SYNC);
+	ASSERT_EQ(set(g, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_BLOCKIRQ, NULL), 0);
+	for (u32 i = 1; i < 3; i++) {
+		ASSERT_EQ(guest_next(g, &value), PORT_SYNC);
+		EXPECT_EQ(value, i);
+	}
+	ASSERT_EQ(set(g, 0, NULL), 0);
+	EXPECT_EQ(guest_finish(g), 0);
+}
+
 TEST_F(debug, bad_input)
 {
 	struct guest *g = &self->g;

@@ -127,6 +127,7 @@ int mk_debug_set(struct mk_vcpu *v, const struct kvm_guest_debug *debug)
 	}
 	v->debug.control = control;
 	clear_bit(MK_REQ_DEBUG, &v->requests);
+	mk_request(v, MK_REQ_EVENT);	/* interrupts may be let in again */
 	switch_registers(v, control & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP),
 			 control & KVM_GUESTDBG_USE_HW_BP ? debug->arch.debugreg : NULL);
 	mk_hw->trap_int3(&v->cpu, control & KVM_GUESTDBG_USE_SW_BP);

@@ -218,8 +218,9 @@ void mk_events_prepare(struct mk_vcpu *v)
 	}
 
 	cpu->cr8_threshold = cpu->cr8_free ? mk_board(v->vm)->cr8_threshold(v) : 0;
-	/* What did not fit into this entry gets a window. */
+	/* What did not fit into this entry gets a window; where a debugger blocks, it would not help. */
 	cpu->nmi_window = atomic_read(&v->nmis);
-	cpu->irq_window = irq_waiting(v) ||
-			  (READ_ONCE(v->run->request_interrupt_window) && mk_extint_free(v));
+	cpu->irq_window = !(v->debug.control & KVM_GUESTDBG_BLOCKIRQ) &&
+			  (irq_waiting(v) ||
+			   (READ_ONCE(v->run->request_interrupt_window) && mk_extint_free(v)));
 }
