@@ -66,16 +66,34 @@ vmx_config()
 	echo c >"$work/go"
 }
 
+# Its text display is a pseudo-terminal that it opens itself. Who does not read from the
+# other end makes Bochs stand still for good, some 70,000 bytes later.
+vmx_read_screen()
+{
+	local pts=''
+	while [ -z "$pts" ]; do
+		sleep 0.2
+		pts=$(sed -n 's/.*Bochs connected to screen "\([^"]*\)".*/\1/p' "$work/screen")
+	done
+	stty -F "$pts" raw -echo
+	cat "$pts" >/dev/null 2>&1 || true	# an error is the end
+}
+
 # Debian's Bochs has the debugger built in, which waits for "c" at the start, and
-# its text display wants a terminal.
+# wants a terminal, too.
 vmx_bochs()
 {
-	local keyboard=$work/debugger
+	local keyboard=$work/debugger reader
 	rm -f "$keyboard"
 	mkfifo "$keyboard"
+	: >"$work/screen"
+	vmx_read_screen &
+	reader=$!
 	machine_emulate env TERM=xterm \
 		script -q -e -c "bochs -q -f $work/bochsrc -rc $work/go" /dev/null \
-		>"$work/screen" 2>&1
+		>"$work/screen" 2>&1 || true
+	# Where Bochs did not come as far as that, nobody opens the screen.
+	kill "$reader" 2>/dev/null || true
 }
 
 # Where a machine that stands still is, and whether time still passes there: by Bochs's
