@@ -12,9 +12,11 @@
 vmx_mhz=100
 
 # Half of an unhelped boot are self-tests of cryptography and tables that no test uses.
+# What Bochs says of XSAVE's sizes Linux finds inconsistent. It does without, then, but
+# not wholly: what it allocates for a guest's registers is too small, as KASAN sees.
 vmx_cmdline="console=ttyS0,115200 quiet panic=-1 nokaslr mitigations=off cryptomgr.notests=1 \
 initcall_blacklist=trace_eval_init,load_system_certificate_list log_buf_len=4M \
-tsc_early_khz=${vmx_mhz}000"
+tsc_early_khz=${vmx_mhz}000 noxsave"
 
 # The disk is read in chunks of 256 sectors.
 chunk=$((256 * 512))
