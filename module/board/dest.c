@@ -33,12 +33,20 @@ static void reach(struct delivery *d, struct mk_lapic *apic)
 		d->lowest = apic;
 }
 
-static void reach_id(struct delivery *d, struct mk_vm *vm, u32 id)
+/* NULL: nobody listens. Under RCU. */
+static struct mk_lapic *apic_of_id(struct mk_vm *vm, u32 id)
 {
 	struct mk_vcpu *v = xa_load(&vm->vcpus, id);
 
-	if (v && mk_lapic_hw_enabled(v->apic))
-		reach(d, v->apic);
+	return v && mk_lapic_hw_enabled(v->apic) ? v->apic : NULL;
+}
+
+static void reach_id(struct delivery *d, struct mk_vm *vm, u32 id)
+{
+	struct mk_lapic *apic = apic_of_id(vm, id);
+
+	if (apic)
+		reach(d, apic);
 }
 
 /* Eight bits mean everyone to an xAPIC, unless they come from an x2APIC. */
@@ -137,13 +145,12 @@ static void reach_logical(struct delivery *d, struct mk_vm *vm, const struct mk_
 
 int mk_lapic_deliver_id(struct mk_vm *vm, const struct mk_apic_msg *msg)
 {
-	struct mk_vcpu *v;
-	int status = -1;
+	struct mk_lapic *apic;
+	int status;
 
 	rcu_read_lock();
-	v = xa_load(&vm->vcpus, msg->dest);
-	if (v && mk_lapic_hw_enabled(v->apic))
-		status = mk_lapic_accept(v->apic, msg);
+	apic = apic_of_id(vm, msg->dest);
+	status = apic ? mk_lapic_accept(apic, msg) : -1;
 	rcu_read_unlock();
 	return status;
 }

@@ -456,14 +456,14 @@ static const struct {
 static u32 pv_features(const struct mk_vcpu *v)
 {
 	const struct kvm_cpuid_entry2 *e;
-	u32 base;
+	int i;
 
-	for (base = KVM_CPUID_SIGNATURE; base < KVM_CPUID_SIGNATURE + 0x10000; base += 0x100) {
-		e = mk_cpuid_find(v, base, 0);
-		if (!e || e->ebx != SIGNATURE_EBX || e->ecx != SIGNATURE_ECX ||
-		    e->edx != SIGNATURE_EDX)
+	for (i = 0; i < v->nr_cpuid; i++) {
+		e = &v->cpuid[i];
+		if ((e->function & 0xffff00ff) != KVM_CPUID_SIGNATURE || e->ebx != SIGNATURE_EBX ||
+		    e->ecx != SIGNATURE_ECX || e->edx != SIGNATURE_EDX)
 			continue;
-		e = mk_cpuid_find(v, base + (KVM_CPUID_FEATURES - KVM_CPUID_SIGNATURE), 0);
+		e = mk_cpuid_find(v, e->function + (KVM_CPUID_FEATURES - KVM_CPUID_SIGNATURE), 0);
 		return e ? e->eax : 0;
 	}
 	return 0;
@@ -509,8 +509,8 @@ static void derive(struct mk_vcpu *v)
 	v->maxphyaddr = e && (e->eax & 0xff) ? clamp(e->eax & 0xff, 32u, 52u) : 36;
 	e = mk_cpuid_find(v, 0xd, 0);
 	v->guest_xcr0_allowed = e ? (e->eax | (u64)e->edx << 32) & mk_supported_xcr0() : 0;
-	e = mk_cpuid_find(v, 0, 0);
 	v->pv_features = pv_features(v);
+	e = mk_cpuid_find(v, 0, 0);
 	v->cpuid_intel = e && e->ebx == 0x756e6547;	/* "Genu" */
 }
 

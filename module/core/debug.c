@@ -15,18 +15,9 @@
 
 #include "core/vcpu.h"
 
-#define ALLOWED	(KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_SW_BP |	\
-		 KVM_GUESTDBG_USE_HW_BP | KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP |	\
-		 KVM_GUESTDBG_BLOCKIRQ)
-
-u32 mk_debug_controls(void)
-{
-	return ALLOWED;
-}
-
 void mk_debug_trap(struct mk_vcpu *v, u64 dr6)
 {
-	if (likely(!v->debug.db)) {
+	if (likely(!mk_debug_has_db(v))) {
 		mk_queue_debug(v, dr6);
 		return;
 	}
@@ -63,7 +54,7 @@ void mk_debug_exit(struct mk_vcpu *v)
 
 void mk_debug_begin(struct mk_vcpu *v)
 {
-	if (unlikely(v->debug.db)) {
+	if (unlikely(mk_debug_has_db(v))) {
 		mk_cpu_touch(&v->cpu, MK_G_DR);
 		v->cpu.dr6 = MK_DR6_FIXED;	/* only new bits are to be told */
 	}
@@ -75,30 +66,29 @@ void mk_debug_begin(struct mk_vcpu *v)
 	v->cpu.shadow &= ~(MK_SHADOW_STI | MK_SHADOW_MOVSS);
 }
 
-/* Hand DR6 and the breakpoint registers to the debugger, or back to the guest. */
-static void switch_registers(struct mk_vcpu *v, bool db, const __u64 *reg)
+/* Hand DR6 and the breakpoint registers back to the guest, and to who is to have them now. */
+static void switch_registers(struct mk_vcpu *v, u32 control, const __u64 reg[8])
 {
 	struct mk_debug *d = &v->debug;
 	struct mk_cpu *cpu = &v->cpu;
 
 	mk_cpu_touch(cpu, MK_G_DR);
-	if (d->db)
+	if (mk_debug_has_db(v))
 		cpu->dr6 = d->guest_dr6;
-	if (d->hw) {
+	if (mk_debug_has_breakpoints(v)) {
 		memcpy(cpu->dr, d->guest_dr, sizeof(cpu->dr));
 		cpu->dr7 = d->guest_dr7;
 	}
-	d->db = db;
-	d->hw = reg;
-	if (db) {
+	d->control = control;
+	if (mk_debug_has_db(v)) {
 		d->guest_dr6 = cpu->dr6;
 		cpu->dr6 = MK_DR6_FIXED;
 	}
-	if (reg) {
+	if (mk_debug_has_breakpoints(v)) {
 		memcpy(d->guest_dr, cpu->dr, sizeof(cpu->dr));
 		d->guest_dr7 = cpu->dr7;
 		memcpy(cpu->dr, reg, sizeof(cpu->dr));
-		cpu->dr7 = (reg[7] & 0xffff2bff) | MK_DR7_FIXED;
+		cpu->dr7 = (reg[7] & MK_DR7_WRITABLE) | MK_DR7_FIXED;
 	}
 }
 
@@ -125,11 +115,9 @@ int mk_debug_set(struct mk_vcpu *v, const struct kvm_guest_debug *debug)
 		mk_cpu_touch(&v->cpu, MK_G_RFLAGS);
 		v->cpu.rflags &= ~(u64)X86_EFLAGS_TF;
 	}
-	v->debug.control = control;
+	switch_registers(v, control, debug->arch.debugreg);
 	clear_bit(MK_REQ_DEBUG, &v->requests);
 	mk_request(v, MK_REQ_EVENT);	/* interrupts may be let in again */
-	switch_registers(v, control & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP),
-			 control & KVM_GUESTDBG_USE_HW_BP ? debug->arch.debugreg : NULL);
 	mk_hw->trap_int3(&v->cpu, control & KVM_GUESTDBG_USE_SW_BP);
 	return 0;
 }

@@ -32,14 +32,14 @@ static bool is_x2apic(u32 msr)
 	return msr >= APIC_BASE_MSR && msr <= APIC_BASE_MSR + 0xff;
 }
 
-bool mk_msr_filtered(struct mk_vm *vm, u32 msr, bool write)
+bool mk_msr_filter_denies(struct mk_vm *vm, u32 msr, bool write)
 {
 	u32 flag = write ? KVM_MSR_FILTER_WRITE : KVM_MSR_FILTER_READ;
 	const struct mk_msr_filter *filter;
 	const struct msr_range *r;
 	bool allowed;
 
-	if (likely(!rcu_access_pointer(vm->msr_filter)) || is_x2apic(msr))
+	if (is_x2apic(msr))
 		return false;
 	rcu_read_lock();
 	filter = rcu_dereference(vm->msr_filter);
@@ -85,8 +85,6 @@ static int add_msrs(struct mk_msr_filter *filter, const struct kvm_msr_filter_ra
 int mk_msr_filter_set(struct mk_vm *vm, const struct kvm_msr_filter *user)
 {
 	struct mk_msr_filter *filter, *old;
-	struct mk_vcpu *v;
-	unsigned long id;
 	int i, err = 0;
 
 	if (user->flags & ~KVM_MSR_FILTER_DEFAULT_DENY)
@@ -111,10 +109,7 @@ int mk_msr_filter_set(struct mk_vm *vm, const struct kvm_msr_filter *user)
 
 	mutex_lock(&vm->lock);
 	old = rcu_replace_pointer(vm->msr_filter, filter, lockdep_is_held(&vm->lock));
-	xa_for_each(&vm->vcpus, id, v) {
-		mk_request(v, MK_REQ_MSRS);
-		mk_vcpu_kick(v);
-	}
+	mk_request_all(vm, MK_REQ_MSRS);
 	mutex_unlock(&vm->lock);
 	synchronize_rcu();
 	free_filter(old);

@@ -119,8 +119,6 @@ int mk_get_clock(struct mk_vm *vm, struct kvm_clock_data *data)
 int mk_set_clock(struct mk_vm *vm, const struct kvm_clock_data *data)
 {
 	u64 clock = data->clock, now;
-	struct mk_vcpu *v;
-	unsigned long id;
 
 	if (data->flags & ~(KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC | KVM_CLOCK_TSC_STABLE))
 		return -EINVAL;
@@ -129,10 +127,7 @@ int mk_set_clock(struct mk_vm *vm, const struct kvm_clock_data *data)
 		clock += now - data->realtime;
 	mutex_lock(&vm->lock);
 	set(vm, clock);
-	xa_for_each(&vm->vcpus, id, v) {
-		mk_request(v, MK_REQ_CLOCK);
-		mk_vcpu_kick(v);
-	}
+	mk_request_all(vm, MK_REQ_CLOCK);
 	mutex_unlock(&vm->lock);
 	return 0;
 }
@@ -144,23 +139,17 @@ void mk_clock_load(struct mk_vcpu *v)
 		mk_request(v, MK_REQ_CLOCK);
 }
 
-/*
- * The page may be read by all vCPUs while it changes: its version is odd meanwhile.
- * Where the guest has put no memory there is nothing to tell.
- */
-static void publish(struct mk_vcpu *v, gpa_t gpa, struct pvclock_vcpu_time_info *info)
+void mk_pv_publish(struct mk_vm *vm, gpa_t at, u32 version, gpa_t gpa, const void *data, size_t len)
 {
-	const size_t head = sizeof(info->version);
-
-	v->clock_version |= 1;
-	if (mk_guest_write(v->vm, gpa, &v->clock_version, head))
+	version |= 1;
+	if (mk_guest_write(vm, at, &version, sizeof(version)))
 		return;
 	smp_wmb();
-	if (mk_guest_write(v->vm, gpa + head, (void *)info + head, sizeof(*info) - head))
+	if (mk_guest_write(vm, gpa, data, len))
 		return;
 	smp_wmb();
-	v->clock_version++;
-	mk_guest_write(v->vm, gpa, &v->clock_version, head);
+	version++;
+	mk_guest_write(vm, at, &version, sizeof(version));
 }
 
 /* Wall time at which the VM's clock was 0, for a guest that asks once. */
@@ -178,16 +167,8 @@ static void write_wall_clock(struct mk_vm *vm)
 	zero = ns_to_timespec64(now.realtime - now.clock);
 	wall.sec = zero.tv_sec;
 	wall.nsec = zero.tv_nsec;
-	version |= 1;
-	if (mk_guest_write(vm, gpa, &version, sizeof(version)))
-		return;
-	smp_wmb();
-	if (mk_guest_write(vm, gpa + offsetof(typeof(wall), sec), &wall.sec,
-			   sizeof(wall) - offsetof(typeof(wall), sec)))
-		return;
-	smp_wmb();
-	version++;
-	mk_guest_write(vm, gpa, &version, sizeof(version));
+	mk_pv_publish(vm, gpa, version, gpa + offsetof(typeof(wall), sec), &wall.sec,
+		      sizeof(wall) - offsetof(typeof(wall), sec));
 }
 
 void mk_clock_update(struct mk_vcpu *v)
@@ -221,7 +202,8 @@ void mk_clock_update(struct mk_vcpu *v)
 	if (v->clock_stopped)
 		info.flags |= PVCLOCK_GUEST_STOPPED;
 	v->clock_stopped = false;
-	publish(v, gpa, &info);
+	mk_pv_publish(vm, gpa, old.version, gpa + sizeof(old.version),
+		      (void *)&info + sizeof(info.version), sizeof(info) - sizeof(info.version));
 }
 
 int mk_clock_stopped(struct mk_vcpu *v)

@@ -214,7 +214,7 @@ int mk_set_dr(struct mk_vcpu *v, int nr, u64 val)
 		*mk_guest_dr(v, 6) = (val & 0xe00f) | MK_DR6_FIXED;
 		return 0;
 	case 7:
-		*mk_guest_dr(v, 7) = (val & 0xffff2bff) | MK_DR7_FIXED;
+		*mk_guest_dr(v, 7) = (val & MK_DR7_WRITABLE) | MK_DR7_FIXED;
 		return 0;
 	}
 	return -ENOENT;

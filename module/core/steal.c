@@ -95,19 +95,10 @@ void mk_steal_update(struct mk_vcpu *v)
 	if (mk_guest_read(v->vm, gpa, &page, head))
 		return;
 
-	/* Odd while it changes, even when the guest may believe it. */
-	page.version |= 1;
 	page.steal += now - v->steal_waited;
 	v->steal_waited = now;
-	if (mk_guest_write(v->vm, gpa + offsetof(typeof(page), version), &page.version,
-			   sizeof(page.version)))
-		return;
-	smp_wmb();
-	mk_guest_write(v->vm, gpa, &page.steal, sizeof(page.steal));
-	smp_wmb();
-	page.version++;
-	mk_guest_write(v->vm, gpa + offsetof(typeof(page), version), &page.version,
-		       sizeof(page.version));
+	mk_pv_publish(v->vm, gpa + offsetof(typeof(page), version), page.version, gpa, &page.steal,
+		      sizeof(page.steal));
 }
 
 bool mk_steal_possible(void)

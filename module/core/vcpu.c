@@ -151,6 +151,17 @@ void mk_vcpu_kick(struct mk_vcpu *v)
 	put_cpu();
 }
 
+void mk_request_all(struct mk_vm *vm, enum mk_request req)
+{
+	struct mk_vcpu *v;
+	unsigned long id;
+
+	xa_for_each(&vm->vcpus, id, v) {
+		mk_request(v, req);
+		mk_vcpu_kick(v);
+	}
+}
+
 void mk_vcpu_unhalt(struct mk_vm *vm, u32 id)
 {
 	struct mk_vcpu *v;

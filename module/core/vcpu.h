@@ -114,10 +114,8 @@ struct mk_debug {
 	u32 control;			/* KVM_GUESTDBG_*; 0: there is none */
 	u8 vector;			/* of the exception that it is to hear of */
 	u64 dr6;			/* and DR6's bits */
-	bool db;			/* #DB and mk_cpu.dr6 are its own; the guest's is: */
-	u64 guest_dr6;
-	bool hw;			/* mk_cpu.dr and .dr7 are, too; the guest's are: */
-	u64 guest_dr[4], guest_dr7;
+	u64 guest_dr6;			/* while mk_debug_has_db() */
+	u64 guest_dr[4], guest_dr7;	/* while mk_debug_has_breakpoints() */
 };
 
 struct mk_vcpu {
@@ -183,7 +181,6 @@ struct mk_vcpu {
 	u32 pv_features;		/* of the guest's CPUID */
 	bool pv_enforced;		/* what is not among them is not there */
 	u64 clock_msr;			/* gpa of its page, and bit 0: it is there */
-	u32 clock_version;		/* last written there; even */
 	unsigned int clock_resumes;	/* how often the host had slept by then */
 	bool clock_stopped;		/* the guest is to hear that it was stopped */
 	bool wall_clock_asked;		/* it has just written vm->wall_clock_msr */
@@ -245,6 +242,9 @@ static inline void mk_request(struct mk_vcpu *v, enum mk_request req)
 	smp_mb__after_atomic();
 }
 
+/* Request and kick each vCPU of @vm; vm->lock held. */
+void mk_request_all(struct mk_vm *vm, enum mk_request req);
+
 /* Another vCPU kicks APIC @id out of its HLT. Any context. */
 void mk_vcpu_unhalt(struct mk_vm *vm, u32 id);
 
@@ -284,7 +284,6 @@ static inline void mk_queue_gp(struct mk_vcpu *v)
 }
 
 /* core/debug.c */
-u32 mk_debug_controls(void);		/* KVM_GUESTDBG_* that there are */
 /* KVM_SET_GUEST_DEBUG: 0; -EBUSY: an exception waits already. vCPU loaded */
 int mk_debug_set(struct mk_vcpu *v, const struct kvm_guest_debug *debug);
 /* A debug exception with these bits of DR6: the debugger's, or else the guest's. */
@@ -292,14 +291,26 @@ void mk_debug_trap(struct mk_vcpu *v, u64 dr6);
 bool mk_debug_int3(struct mk_vcpu *v);	/* the guest came to an INT3: is it the debugger's? */
 void mk_debug_begin(struct mk_vcpu *v);	/* KVM_RUN begins */
 void mk_debug_exit(struct mk_vcpu *v);	/* fill kvm_run for MK_REQ_DEBUG */
+/* #DB, and mk_cpu.dr6, are the debugger's */
+static inline bool mk_debug_has_db(const struct mk_vcpu *v)
+{
+	return v->debug.control & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP);
+}
+
+/* mk_cpu.dr and mk_cpu.dr7 are, too */
+static inline bool mk_debug_has_breakpoints(const struct mk_vcpu *v)
+{
+	return v->debug.control & KVM_GUESTDBG_USE_HW_BP;
+}
+
 /* DR0 to DR3, DR6 or DR7 as the guest has it; MK_G_DR must be valid, or touched. */
 static inline u64 *mk_guest_dr(struct mk_vcpu *v, unsigned int nr)
 {
-	switch (nr) {
-	case 6: return v->debug.db ? &v->debug.guest_dr6 : &v->cpu.dr6;
-	case 7: return v->debug.hw ? &v->debug.guest_dr7 : &v->cpu.dr7;
-	default: return v->debug.hw ? &v->debug.guest_dr[nr] : &v->cpu.dr[nr];
-	}
+	if (nr == 6)
+		return mk_debug_has_db(v) ? &v->debug.guest_dr6 : &v->cpu.dr6;
+	if (nr == 7)
+		return mk_debug_has_breakpoints(v) ? &v->debug.guest_dr7 : &v->cpu.dr7;
+	return mk_debug_has_breakpoints(v) ? &v->debug.guest_dr[nr] : &v->cpu.dr[nr];
 }
 
 /* core/exits.c: one handler for each kind of exit */
@@ -381,8 +392,13 @@ int mk_msr_feature(u32 msr, u64 *val);
 
 /* core/msr_filter.c */
 struct kvm_msr_filter;
+bool mk_msr_filter_denies(struct mk_vm *vm, u32 msr, bool write);
 /* Has the VMM forbidden it? Any context. */
-bool mk_msr_filtered(struct mk_vm *vm, u32 msr, bool write);
+static inline bool mk_msr_filtered(struct mk_vm *vm, u32 msr, bool write)
+{
+	return unlikely(rcu_access_pointer(vm->msr_filter)) &&
+	       mk_msr_filter_denies(vm, msr, write);
+}
 /* KVM_X86_SET_MSR_FILTER: 0, -EINVAL, -EFAULT, -ENOMEM; may sleep */
 int mk_msr_filter_set(struct mk_vm *vm, const struct kvm_msr_filter *user);
 void mk_msr_filter_free(struct mk_vm *vm);
@@ -478,6 +494,15 @@ void mk_clock_load(struct mk_vcpu *v);
 void mk_clock_update(struct mk_vcpu *v);
 /* KVM_KVMCLOCK_CTRL: 0; -EINVAL where the guest has no clock */
 int mk_clock_stopped(struct mk_vcpu *v);
+/**
+ * mk_pv_publish - change what a guest may be reading
+ * @at:      gpa of its version, which is odd meanwhile
+ * @version: as it is now
+ * @gpa, @data, @len: what is written
+ *
+ * Where the guest has put no memory there is nothing to tell. Context: may sleep.
+ */
+void mk_pv_publish(struct mk_vm *vm, gpa_t at, u32 version, gpa_t gpa, const void *data, size_t len);
 /* KVM's own MSRs; -ENOENT: it is none. Do not sleep. */
 int mk_pv_msr_get(struct mk_vcpu *v, u32 msr, u64 *val);
 int mk_pv_msr_set(struct mk_vcpu *v, u32 msr, u64 val);

@@ -66,7 +66,9 @@ long mk_check_extension(struct mk_vm *vm, unsigned long cap)
 	case KVM_CAP_X86_MSR_FILTER:
 		return 1;
 	case KVM_CAP_SET_GUEST_DEBUG2:
-		return mk_debug_controls();
+		return KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_SW_BP |
+		       KVM_GUESTDBG_USE_HW_BP | KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP |
+		       KVM_GUESTDBG_BLOCKIRQ;
 	case KVM_CAP_SYNC_REGS:
 		return KVM_SYNC_X86_VALID_FIELDS;
 	case KVM_CAP_ADJUST_CLOCK:
@@ -181,23 +183,17 @@ static long get_feature_msrs(void *unused, void __user *arg)
 /* The one attribute of the whole: which XCR0 bits a guest may be given. */
 static long has_attr(void *unused, void __user *arg)
 {
-	struct kvm_device_attr attr;
+	u64 __user *user;
 
-	if (mk_from_user(attr, arg))
-		return -EFAULT;
-	return attr.group || attr.attr != KVM_X86_XCOMP_GUEST_SUPP ? -ENXIO : 0;
+	return mk_only_attr(arg, 0, KVM_X86_XCOMP_GUEST_SUPP, &user);
 }
 
 static long get_attr(void *unused, void __user *arg)
 {
-	struct kvm_device_attr attr;
-	u64 xcr0 = mk_supported_xcr0();
+	u64 __user *user;
 
-	if (mk_from_user(attr, arg))
-		return -EFAULT;
-	if (attr.group || attr.attr != KVM_X86_XCOMP_GUEST_SUPP)
-		return -ENXIO;
-	return mk_to_user(u64_to_user_ptr(attr.addr), xcr0);
+	return mk_only_attr(arg, 0, KVM_X86_XCOMP_GUEST_SUPP, &user) ?:
+	       put_user(mk_supported_xcr0(), user);
 }
 
 static long get_mce_cap(void *unused, void __user *arg)

@@ -34,6 +34,17 @@ static inline long mk_ioctl_call(const struct mk_ioctl *table, size_t n, void *o
 #define mk_from_user(x, arg)	(copy_from_user(&(x), (arg), sizeof(x)) ? -EFAULT : 0)
 #define mk_to_user(arg, x)	(copy_to_user((arg), &(x), sizeof(x)) ? -EFAULT : 0)
 
+/* KVM_HAS_DEVICE_ATTR and its kin, of what has one attribute: -ENXIO for others, -EFAULT */
+static inline long mk_only_attr(void __user *arg, u32 group, u64 attr, u64 __user **user)
+{
+	struct kvm_device_attr asked;
+
+	if (mk_from_user(asked, arg))
+		return -EFAULT;
+	*user = u64_to_user_ptr(asked.addr);
+	return asked.group != group || asked.attr != attr ? -ENXIO : 0;
+}
+
 /*
  * KVM_GET_MSRS and KVM_SET_MSRS: @one is asked for each entry, until it refuses. How
  * many were done, or an errno; @get: the entries go back to userspace. door/vcpu.c

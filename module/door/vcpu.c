@@ -290,12 +290,7 @@ static long set_msrs(void *object, void __user *arg)
 /* The one attribute of a vCPU: what its TSC is ahead of the host's, in ticks. */
 static long tsc_offset_attr(void __user *arg, u64 __user **user)
 {
-	struct kvm_device_attr attr;
-
-	if (mk_from_user(attr, arg))
-		return -EFAULT;
-	*user = u64_to_user_ptr(attr.addr);
-	return attr.group != KVM_VCPU_TSC_CTRL || attr.attr != KVM_VCPU_TSC_OFFSET ? -ENXIO : 0;
+	return mk_only_attr(arg, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, user);
 }
 
 static long has_attr(void *object, void __user *arg)

@@ -38,7 +38,6 @@ static long get_dirty_log(void *object, void __user *arg)
 	return mk_from_user(log, arg) ?: mk_get_dirty_log(object, &log);
 }
 
-/* Three pages below 4 GiB. Unrestricted guests need no TSS of ours: it is only kept. */
 static long clear_dirty_log(void *object, void __user *arg)
 {
 	struct kvm_clear_dirty_log log;
@@ -46,6 +45,7 @@ static long clear_dirty_log(void *object, void __user *arg)
 	return mk_from_user(log, arg) ?: mk_clear_dirty_log(object, &log);
 }
 
+/* Three pages below 4 GiB. Unrestricted guests need no TSS of ours: it is only kept. */
 static long set_tss_addr(void *object, void __user *arg)
 {
 	struct mk_vm *vm = object;

@@ -73,6 +73,7 @@ enum mk_cpu_mode {
 #define MK_DR6_BD	BIT(13)	/* a debug register was touched while DR7.GD was set */
 #define MK_DR6_FIXED	0xffff0ff0u
 #define MK_DR7_FIXED	0x400u
+#define MK_DR7_WRITABLE	0xffff2bffu
 #define MK_DR7_GD	BIT(13)
 #define MK_DR7_ENABLED	0xffu	/* L0 to G3 */
 
