@@ -295,19 +295,7 @@ TEST_F(api, irqchip_comes_before_the_vcpus)
 	close(vcpu);
 }
 
-FIXTURE(vcpu) {
-	struct guest g;
-};
-
-FIXTURE_SETUP(vcpu)
-{
-	guest_create(&self->g, 0);
-}
-
-FIXTURE_TEARDOWN(vcpu)
-{
-	guest_destroy(&self->g);
-}
+GUEST_FIXTURE(vcpu, 0)
 
 TEST_F(vcpu, bad_pointers)
 {

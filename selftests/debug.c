@@ -3,28 +3,17 @@
  * A debugger outside: KVM_SET_GUEST_DEBUG, and what ends KVM_RUN with KVM_EXIT_DEBUG.
  */
 #include <kselftest_harness.h>
-#include "guest.h"
+#include "cpus.h"
 
 #define DB		1
 #define BP		3
+#define VECTOR		0x61
 #define DR6_FIXED	0xffff0ff0u
 #define DR6_STEP	BIT(14)
 #define TF		BIT(8)
 #define IF		BIT(9)
 
-FIXTURE(debug) {
-	struct guest g;
-};
-
-FIXTURE_SETUP(debug)
-{
-	guest_create(&self->g, WITH_IRQCHIP);
-}
-
-FIXTURE_TEARDOWN(debug)
-{
-	guest_destroy(&self->g);
-}
+GUEST_FIXTURE(debug, WITH_IRQCHIP)
 
 static int set(struct guest *g, u32 control, const u64 *dr)
 {
@@ -254,13 +243,13 @@ TEST_F(debug, steps_over_mov_ss)
 	expect_end(g);
 }
 
-static u32 guest_spins(u64 unused)
+static u32 guest_is_interrupted(u64 unused)
 {
 	(void)unused;
 	cli();
-	guest_handlers[0x61] = count;
-	mmio_write(0xfee000f0, 0x1ff);
-	mmio_write(0xfee00300, 0x40061);	/* to itself */
+	guest_handlers[VECTOR] = count;
+	xapic_write(APIC_REG_SVR, 0x1ff);
+	xapic_write(APIC_REG_ICR, ICR_SELF | VECTOR);
 	guest_sync(0);
 	sti();
 	guest_sync(1);
@@ -277,7 +266,7 @@ TEST_F(debug, blocked_interrupts)
 	struct guest *g = &self->g;
 	u32 value;
 
-	guest_call(g, guest_spins, 0);
+	guest_call(g, guest_is_interrupted, 0);
 	ASSERT_EQ(guest_next(g, &value), PORT_SYNC);
 	ASSERT_EQ(set(g, KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_BLOCKIRQ, NULL), 0);
 	for (u32 i = 1; i < 3; i++) {

@@ -10,19 +10,7 @@
 #define PORT	0x1234
 #define KVM_ENOSYS_ 1000	/* asm/kvm_para.h, "unknown hypercall" */
 
-FIXTURE(exits) {
-	struct guest g;
-};
-
-FIXTURE_SETUP(exits)
-{
-	guest_create(&self->g, 0);
-}
-
-FIXTURE_TEARDOWN(exits)
-{
-	guest_destroy(&self->g);
-}
+GUEST_FIXTURE(exits, 0)
 
 static void expect_io(struct guest *g, u8 direction, u8 size, u32 count)
 {
@@ -369,14 +357,6 @@ TEST_F(exits, code_that_moves)
 }
 
 /* Hypercalls: an unknown number, and nothing but rax changes. */
-
-static bool guest_is_amd(void)
-{
-	u32 regs[4];
-
-	guest_cpuid(0, 0, regs);
-	return regs[1] == 0x68747541;	/* "Auth" */
-}
 
 static u32 guest_hypercalls(u64 arg)
 {

@@ -162,4 +162,12 @@ static inline void guest_cpuid(u32 leaf, u32 subleaf, u32 out[4])
 		     "=d"(out[3]) : "0"(leaf), "2"(subleaf));
 }
 
+static inline bool guest_is_amd(void)
+{
+	u32 regs[4];
+
+	guest_cpuid(0, 0, regs);
+	return regs[1] == 0x68747541;	/* "Auth" */
+}
+
 #endif

@@ -141,19 +141,7 @@ static void enable_apic(void)
 	lapic_write(LAPIC_TPR, 0);
 }
 
-FIXTURE(chips) {
-	struct guest g;
-};
-
-FIXTURE_SETUP(chips)
-{
-	guest_create(&self->g, WITH_IRQCHIP | WITH_PIT);
-}
-
-FIXTURE_TEARDOWN(chips)
-{
-	guest_destroy(&self->g);
-}
+GUEST_FIXTURE(chips, WITH_IRQCHIP | WITH_PIT)
 
 static void set_line(struct guest *g, u32 irq, u32 level)
 {
@@ -676,19 +664,7 @@ TEST_F(chips, line_wakes_a_halted_vcpu)
 
 /* Without controllers in the kernel. */
 
-FIXTURE(injected) {
-	struct guest g;
-};
-
-FIXTURE_SETUP(injected)
-{
-	guest_create(&self->g, 0);
-}
-
-FIXTURE_TEARDOWN(injected)
-{
-	guest_destroy(&self->g);
-}
+GUEST_FIXTURE(injected, 0)
 
 static void inject(struct guest *g, u32 vector)
 {

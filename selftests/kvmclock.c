@@ -152,41 +152,26 @@ static bool agrees(struct guest *g, int which)
 
 TEST_F(kvmclock, is_announced)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[200];
-	} cpuid = { .head.nent = 200 };
-	u32 features = 0;
+	u32 regs[4];
 
-	must(self->g.kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
-	for (u32 i = 0; i < cpuid.head.nent; i++) {
-		struct kvm_cpuid_entry2 *e = &cpuid.entries[i];
-
-		if (e->function == 0x40000001)
-			features = e->eax;
-		/* The host's crystal and bus are not those of a guest. */
-		if (e->function == 0x15 || e->function == 0x16)
-			EXPECT_EQ(e->eax | e->ebx | e->ecx, 0);
+	/* The host's crystal and bus are not those of a guest. */
+	for (u32 function = 0x15; function <= 0x16; function++) {
+		device_cpuid(function, regs);
+		EXPECT_EQ(regs[0] | regs[1] | regs[2], 0);
 	}
-	EXPECT_TRUE(features & BIT(0));
-	EXPECT_TRUE(features & BIT(3));
-	EXPECT_TRUE(features & BIT(24));
+	device_cpuid(0x40000001, regs);
+	EXPECT_TRUE(regs[0] & BIT(0));
+	EXPECT_TRUE(regs[0] & BIT(3));
+	EXPECT_TRUE(regs[0] & BIT(24));
 	EXPECT_TRUE(device_has(KVM_CAP_KVMCLOCK_CTRL));
 }
 
 TEST_F(kvmclock, is_saved_by_vmms)
 {
-	struct {
-		struct kvm_msr_list head;
-		u32 index[1000];
-	} list = { .head.nmsrs = 1000 };
-	int found = 0;
-
-	must(self->g.kvm, KVM_GET_MSR_INDEX_LIST, &list);
-	for (u32 i = 0; i < list.head.nmsrs; i++)
-		found += list.index[i] == MSR_WALL || list.index[i] == MSR_TIME ||
-			 list.index[i] == MSR_WALL_OLD || list.index[i] == MSR_TIME_OLD;
-	EXPECT_EQ(found, 4);
+	EXPECT_EQ(device_lists_msr(MSR_WALL), 1);
+	EXPECT_EQ(device_lists_msr(MSR_TIME), 1);
+	EXPECT_EQ(device_lists_msr(MSR_WALL_OLD), 1);
+	EXPECT_EQ(device_lists_msr(MSR_TIME_OLD), 1);
 }
 
 TEST_F(kvmclock, is_the_hosts_clock)

@@ -58,6 +58,37 @@ bool device_has(int cap)
 	return ret > 0;
 }
 
+void device_cpuid(u32 function, u32 regs[4])
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[256];
+	} cpuid = { .head.nent = 256 };
+	int fd = device_open();
+
+	must(fd, KVM_GET_SUPPORTED_CPUID, &cpuid);
+	close(fd);
+	memset(regs, 0, 4 * sizeof(*regs));
+	for (u32 i = 0; i < cpuid.head.nent; i++)
+		if (cpuid.entries[i].function == function)
+			memcpy(regs, &cpuid.entries[i].eax, 4 * sizeof(*regs));
+}
+
+int device_lists_msr(u32 index)
+{
+	struct {
+		struct kvm_msr_list head;
+		u32 index[1000];
+	} list = { .head.nmsrs = 1000 };
+	int fd = device_open(), found = 0;
+
+	must(fd, KVM_GET_MSR_INDEX_LIST, &list);
+	close(fd);
+	for (u32 i = 0; i < list.head.nmsrs; i++)
+		found += list.index[i] == index;
+	return found;
+}
+
 bool device_is_minikvm(void)
 {
 	static struct minikvm_host host;

@@ -120,6 +120,10 @@ void device_select(const char *path);
 const char *device_name(void);
 int device_open(void);
 bool device_has(int cap);
+/* What GET_SUPPORTED_CPUID says of a leaf without sub-leaves: eax to edx; 0: nothing. */
+void device_cpuid(u32 function, u32 regs[4]);
+/* How often GET_MSR_INDEX_LIST names it. */
+int device_lists_msr(u32 index);
 /* What is minikvm's alone is skipped on stock KVM. */
 bool device_is_minikvm(void);
 
@@ -198,6 +202,18 @@ void die_of_exit(struct guest *g, const char *wanted)
 
 #define guest_load(g, name) \
 	guest_copy(g, GUEST_CODE, name, name##_end - name)
+
+/* The usual fixture, of a test that uses kselftest_harness.h: one VM, self->g. */
+#define GUEST_FIXTURE(name, with)			\
+	FIXTURE(name) { struct guest g; };		\
+	FIXTURE_SETUP(name)				\
+	{						\
+		guest_create(&self->g, with);		\
+	}						\
+	FIXTURE_TEARDOWN(name)				\
+	{						\
+		guest_destroy(&self->g);		\
+	}
 
 /* The main() of a test that uses kselftest_harness.h. */
 #define SELFTEST_MAIN					\

@@ -32,19 +32,7 @@ struct msr_buffer {
 	struct kvm_msr_entry entries[MAX_MSRS];
 };
 
-FIXTURE(msrs) {
-	struct guest g;
-};
-
-FIXTURE_SETUP(msrs)
-{
-	guest_create(&self->g, WITH_IRQCHIP);
-}
-
-FIXTURE_TEARDOWN(msrs)
-{
-	guest_destroy(&self->g);
-}
+GUEST_FIXTURE(msrs, WITH_IRQCHIP)
 
 /* Either returns how many were done: 0 or 1. */
 static int get_msr(struct guest *g, u32 index, u64 *value)

@@ -6,19 +6,7 @@
 #include <kselftest_harness.h>
 #include "guest.h"
 
-FIXTURE(regs) {
-	struct guest g;
-};
-
-FIXTURE_SETUP(regs)
-{
-	guest_create(&self->g, 0);
-}
-
-FIXTURE_TEARDOWN(regs)
-{
-	guest_destroy(&self->g);
-}
+GUEST_FIXTURE(regs, 0)
 
 /* Changes each register in its own way, without a use of the stack. */
 GUEST_ASM(change_all, 64,

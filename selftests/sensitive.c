@@ -71,19 +71,7 @@ struct stores {
 GUEST_ASM(stores32, 32, STORES "	mov %eax, (%ecx)\n");
 GUEST_ASM(stores64, 64, STORES "	mov %eax, (%rcx)\n");
 
-FIXTURE(sensitive) {
-	struct guest g;
-};
-
-FIXTURE_SETUP(sensitive)
-{
-	guest_create(&self->g, 0);
-}
-
-FIXTURE_TEARDOWN(sensitive)
-{
-	guest_destroy(&self->g);
-}
+GUEST_FIXTURE(sensitive, 0)
 
 /* Into an outer ring, as IRET would have gone there. */
 static void enter_ring(struct guest *g, u32 ring)

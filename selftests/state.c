@@ -19,19 +19,7 @@
 #define MSR_MCG_STATUS	0x17a
 #define MSR_MC0_STATUS	0x401
 
-FIXTURE(state) {
-	struct guest g;
-};
-
-FIXTURE_SETUP(state)
-{
-	guest_create(&self->g, 0);
-}
-
-FIXTURE_TEARDOWN(state)
-{
-	guest_destroy(&self->g);
-}
+GUEST_FIXTURE(state, 0)
 
 static u64 get_msr(struct guest *g, u32 index)
 {

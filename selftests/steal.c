@@ -85,10 +85,7 @@ static void note(struct guest_frame *frame)
 
 static void set_up(void)
 {
-	u32 id[4];
-
-	guest_cpuid(0, 0, id);
-	amd = id[1] == 0x68747541;	/* "Auth" */
+	amd = guest_is_amd();
 	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 0xc00);
 	x2apic_write(APIC_REG_SVR, 0x1ff);
 	guest_handlers[VECTOR] = note;
@@ -277,27 +274,12 @@ static u32 guest_sets_bits(u64 unused)
 
 TEST_F(steal, is_announced)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[200];
-	} cpuid = { .head.nent = 200 };
-	struct {
-		struct kvm_msr_list head;
-		u32 index[1000];
-	} list = { .head.nmsrs = 1000 };
 	const u32 wanted = BIT(5) | BIT(7) | BIT(9) | BIT(11);
-	u32 features = 0;
-	int found = 0;
+	u32 regs[4];
 
-	must(self->s.cpu[0].g.kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
-	for (u32 i = 0; i < cpuid.head.nent; i++)
-		if (cpuid.entries[i].function == 0x40000001)
-			features = cpuid.entries[i].eax;
-	EXPECT_EQ(features & wanted, wanted);
-	must(self->s.cpu[0].g.kvm, KVM_GET_MSR_INDEX_LIST, &list);
-	for (u32 i = 0; i < list.head.nmsrs; i++)
-		found += list.index[i] == MSR_STEAL;
-	EXPECT_EQ(found, 1);
+	device_cpuid(0x40000001, regs);
+	EXPECT_EQ(regs[0] & wanted, wanted);
+	EXPECT_EQ(device_lists_msr(MSR_STEAL), 1);
 }
 
 TEST_F(steal, reserved_bits)
