@@ -70,6 +70,14 @@ void cpu_signal(struct cpu *cpu);
 u32 cpu_mp_state(struct cpu *cpu);
 void cpu_set_mp_state(struct cpu *cpu, u32 state);
 
+/* All of it, in a test of kselftest_harness.h: each vCPU's function returns 0. */
+#define cpus_expect_zero(s, function) do {				\
+	cpus_prepare(s, function);					\
+	cpus_start(s);							\
+	for (unsigned int cpu_ = 0; cpu_ < (s)->count; cpu_++)		\
+		EXPECT_EQ(cpu_join(&(s)->cpu[cpu_]), 0);		\
+} while (0)
+
 /*
  * For the guest: the local APIC by MMIO or as MSRs, whichever is on.
  */

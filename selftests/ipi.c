@@ -207,24 +207,15 @@ static u32 guest_sends_from_xapic(u64 me)
 	return 0;
 }
 
-static void run_all(struct __test_metadata *_metadata, struct cpus *s,
-		    u32 (*function)(u64))
-{
-	cpus_prepare(s, function);
-	cpus_start(s);
-	for (unsigned int i = 0; i < s->count; i++)
-		EXPECT_EQ(cpu_join(&s->cpu[i]), 0);
-}
-
 TEST_F(ipi, xapic_flat)
 {
-	run_all(_metadata, &self->s, guest_sends_from_xapic);
+	cpus_expect_zero(&self->s, guest_sends_from_xapic);
 }
 
 TEST_F(ipi, xapic_cluster)
 {
 	flat = 0;
-	run_all(_metadata, &self->s, guest_sends_from_xapic);
+	cpus_expect_zero(&self->s, guest_sends_from_xapic);
 }
 
 static u32 guest_sends_from_x2apic(u64 me)
@@ -259,7 +250,7 @@ static u32 guest_sends_from_x2apic(u64 me)
 TEST_F(ipi, x2apic)
 {
 	apic_mode = X2APIC;
-	run_all(_metadata, &self->s, guest_sends_from_x2apic);
+	cpus_expect_zero(&self->s, guest_sends_from_x2apic);
 }
 
 /* Physical destinations work whatever the modes of the others. */
@@ -285,7 +276,7 @@ static u32 guest_sends_among_both(u64 me)
 TEST_F(ipi, xapics_and_x2apics)
 {
 	apic_mode = MIXED;
-	run_all(_metadata, &self->s, guest_sends_among_both);
+	cpus_expect_zero(&self->s, guest_sends_among_both);
 }
 
 /* Not to whom is disabled, by software or wholly; NMIs reach the former. */
@@ -321,7 +312,7 @@ static u32 guest_sends_to_the_disabled(u64 me)
 
 TEST_F(ipi, to_disabled_apics)
 {
-	run_all(_metadata, &self->s, guest_sends_to_the_disabled);
+	cpus_expect_zero(&self->s, guest_sends_to_the_disabled);
 }
 
 /* IDs that xAPIC mode cannot name. */
@@ -360,7 +351,7 @@ TEST(high_ids)
 	cpus_create_ids(&s, chosen, 3, WITH_IRQCHIP);
 	for (int i = 0; i < 3; i++)
 		ids[i] = chosen[i];
-	run_all(_metadata, &s, guest_has_a_high_id);
+	cpus_expect_zero(&s, guest_has_a_high_id);
 	cpus_destroy(&s);
 }
 
@@ -469,19 +460,19 @@ static u32 guest_storms(u64 me)
 
 TEST_F(ipi, storm_xapic_logical)
 {
-	run_all(_metadata, &self->s, guest_storms);
+	cpus_expect_zero(&self->s, guest_storms);
 }
 
 TEST_F(ipi, storm_xapic_physical)
 {
 	flat = 0;
-	run_all(_metadata, &self->s, guest_storms);
+	cpus_expect_zero(&self->s, guest_storms);
 }
 
 TEST_F(ipi, storm_x2apic)
 {
 	apic_mode = X2APIC;
-	run_all(_metadata, &self->s, guest_storms);
+	cpus_expect_zero(&self->s, guest_storms);
 }
 
 /* Signals take the vCPUs out all the time; none of it is lost. */
@@ -605,7 +596,7 @@ static u32 guest_nests_nmis(u64 me)
 
 TEST_F(ipi, nmis_do_not_nest)
 {
-	run_all(_metadata, &self->s, guest_nests_nmis);
+	cpus_expect_zero(&self->s, guest_nests_nmis);
 }
 
 SELFTEST_MAIN

@@ -55,14 +55,6 @@ FIXTURE_TEARDOWN(steal)
 	cpus_destroy(&self->s);
 }
 
-static void run_all(struct __test_metadata *_metadata, struct cpus *s, u32 (*function)(u64))
-{
-	cpus_prepare(s, function);
-	cpus_start(s);
-	for (unsigned int i = 0; i < s->count; i++)
-		EXPECT_EQ(cpu_join(&s->cpu[i]), 0);
-}
-
 /* --- The guest --- */
 
 static volatile u32 amd, ready, finished, taken[CPUS];
@@ -301,7 +293,7 @@ TEST_F(steal, who_waits_is_told)
 	u64 ns, sum = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &from);
-	run_all(_metadata, &self->s, guest_spins);
+	cpus_expect_zero(&self->s, guest_spins);
 	clock_gettime(CLOCK_MONOTONIC, &to);
 	ns = (to.tv_sec - from.tv_sec) * 1000000000ull + to.tv_nsec - from.tv_nsec;
 	for (unsigned int i = 0; i < CPUS; i++) {
@@ -318,23 +310,23 @@ TEST_F(steal, who_waits_is_told)
 
 TEST_F(steal, who_lost_its_cpu)
 {
-	run_all(_metadata, &self->s, guest_is_preempted);
+	cpus_expect_zero(&self->s, guest_is_preempted);
 }
 
 TEST_F(steal, who_cannot_run_flushes_later)
 {
 	*(u32 *)guest_at(&self->s.cpu[0].g, PLACE(0) + PAGE) = 1;
-	run_all(_metadata, &self->s, guest_leaves_a_note);
+	cpus_expect_zero(&self->s, guest_leaves_a_note);
 }
 
 TEST_F(steal, kicks_end_a_halt)
 {
-	run_all(_metadata, &self->s, guest_kicks);
+	cpus_expect_zero(&self->s, guest_kicks);
 }
 
 TEST_F(steal, interrupts_by_hypercall)
 {
-	run_all(_metadata, &self->s, guest_sends);
+	cpus_expect_zero(&self->s, guest_sends);
 }
 
 SELFTEST_MAIN
