@@ -166,10 +166,16 @@ static u32 guest_sleeps(u64 arg)
 TEST_F(signals, signal_ends_a_sleeping_guest)
 {
 	struct guest *g = &self->g;
+	struct kvm_mp_state mp = {};
 	u64 rip;
 
 	guest_call(g, guest_sleeps, 0);
-	run_until_kicked(_metadata, g, 0);
+	/* The first signal may come before the HLT. */
+	for (int i = 0; i < 100 && mp.mp_state != KVM_MP_STATE_HALTED; i++) {
+		run_until_kicked(_metadata, g, 0);
+		must(g->vcpu, KVM_GET_MP_STATE, &mp);
+	}
+	EXPECT_EQ(mp.mp_state, KVM_MP_STATE_HALTED);
 	EXPECT_EQ(*guest_var(g, spins), 1);
 	/* Still asleep: HLT is not executed twice, nor left. */
 	rip = guest_rip(g);

@@ -136,6 +136,16 @@ static u32 guest_starts_others(u64 me)
 	return *started;
 }
 
+/* The counting comes first, and the HLT when the host lets the vCPU run on. */
+static void run_until_halted(struct cpu *cpu)
+{
+	for (int i = 0; i < 100 && cpu_mp_state(cpu) != KVM_MP_STATE_HALTED; i++) {
+		cpu_start(cpu);
+		usleep(10000);
+		cpu_stop(cpu);
+	}
+}
+
 static void start_others(struct __test_metadata *_metadata, struct cpus *s)
 {
 	struct kvm_sregs sregs;
@@ -150,6 +160,7 @@ static void start_others(struct __test_metadata *_metadata, struct cpus *s)
 	for (u32 i = 1; i < 4; i++)
 		cpu_stop(&s->cpu[i]);
 	for (u32 i = 1; i < 3; i++) {
+		run_until_halted(&s->cpu[i]);
 		EXPECT_EQ(cpu_mp_state(&s->cpu[i]), KVM_MP_STATE_HALTED);
 		must(s->cpu[i].g.vcpu, KVM_GET_SREGS, &sregs);
 		must(s->cpu[i].g.vcpu, KVM_GET_REGS, &regs);
