@@ -283,6 +283,8 @@ bool mk_lapic_mmio(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, b
 	if ((gpa ^ apic->base) & MSR_IA32_APICBASE_BASE)
 		return false;
 	if (unlikely((apic->base & LAPIC_MODES) != MSR_IA32_APICBASE_ENABLE)) {
+		if (!mk_has_quirk(v->vm, KVM_X86_QUIRK_LAPIC_MMIO_HOLE))
+			return false;
 		if (!write)
 			memset(data, 0xff, len);
 	} else if (write) {
@@ -489,7 +491,7 @@ void mk_lapic_reset(struct mk_vcpu *v, bool init)
 	mk_lapic_put(apic, APIC_DFR, APIC_DFR_FLAT);
 	set_spiv(apic, 0xff);
 	/* The firmware that would let the PIC through to the boot CPU is often missing. */
-	if (mk_is_boot_vcpu(v))
+	if (mk_is_boot_vcpu(v) && mk_has_quirk(v->vm, KVM_X86_QUIRK_LINT0_REENABLED))
 		mk_lapic_put(apic, APIC_LVT0, MK_DM_EXTINT << 8);
 	mk_lapic_map(apic->chip);
 	mk_lapic_summarize(apic);

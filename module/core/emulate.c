@@ -344,13 +344,14 @@ static const struct mk_exec_ops exec_ops = {
 
 /*
  * An instruction that we do not know. A guest's kernel that uses one on a
- * device cannot go on; a guest's program gets #UD, or it could end its machine.
+ * device cannot go on; a guest's program gets #UD, or it could end its machine, unless
+ * userspace wants to execute it.
  */
 static enum mk_next unknown(struct mk_vcpu *v, const u8 *bytes, unsigned int n)
 {
 	struct kvm_run *run = v->run;
 
-	if (mk_cpu_cpl(&v->cpu) == 3) {
+	if (mk_cpu_cpl(&v->cpu) == 3 && !READ_ONCE(v->vm->exit_on_emulation_failure)) {
 		mk_queue_exception(v, 6);
 		return MK_RESUME;
 	}

@@ -28,6 +28,15 @@ static enum mk_next exit_done(struct mk_vcpu *v, struct mk_exit *x)
 	return MK_DONE;
 }
 
+/* Always over at once, as a CPU may have it; see KVM_CAP_DISABLE_QUIRKS2. */
+static enum mk_next exit_mwait(struct mk_vcpu *v, struct mk_exit *x)
+{
+	if (mk_has_quirk(v->vm, KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS) || mk_guest_has(v, 1, 0, 2, 3))
+		return MK_DONE;
+	mk_queue_exception(v, X86_TRAP_UD);
+	return MK_RESUME;
+}
+
 /* The guest waits in a loop for something that another vCPU has to do. */
 static enum mk_next exit_pause(struct mk_vcpu *v, struct mk_exit *x)
 {
@@ -218,7 +227,9 @@ static enum mk_next exit_hypercall(struct mk_vcpu *v, struct mk_exit *x)
 
 /*
  * The other vendor's instruction for a hypercall, in a guest that came from there or
- * never asked: to this CPU it is undefined. Stock KVM writes its own over it.
+ * never asked: to this CPU it is undefined. The CPU's own, which differs in the last
+ * byte, is written over it for the next time, as the ABI has it; where the guest may not
+ * write, the next time is like this one.
  */
 static bool is_hypercall(struct mk_vcpu *v, struct mk_exit *x)
 {
@@ -226,9 +237,13 @@ static bool is_hypercall(struct mk_vcpu *v, struct mk_exit *x)
 	u8 bytes[MK_INSN_MAX];
 	unsigned int n;
 
+	if (!mk_has_quirk(v->vm, KVM_X86_QUIRK_FIX_HYPERCALL_INSN))
+		return false;
 	mk_cpu_need(&v->cpu, MK_G_RIP);
 	n = mk_fetch(v, v->cpu.rip, bytes, sizeof(bytes), false);
 	x->len = mk_insn_len(bytes, n, 0x0f01c1, mode) ?: mk_insn_len(bytes, n, 0x0f01d9, mode);
+	if (x->len)
+		mk_patch_code(v, v->cpu.rip + x->len - 1, mk_hw->tdp == MK_TDP_NPT ? 0xd9 : 0xc1);
 	return x->len;
 }
 
@@ -425,10 +440,14 @@ static enum mk_next exit_io(struct mk_vcpu *v, struct mk_exit *x)
 	mk_pio_exit(v, x->io.port, x->io.size, 1, x->io.in);
 	if (x->io.in) {
 		v->complete = in_done;
-	} else {
-		memcpy(v->pio_page, &data, x->io.size);
-		v->complete = out_done;
+		return MK_TO_USER;
 	}
+	memcpy(v->pio_page, &data, x->io.size);
+	/* There are VMMs that look for what is behind this one. */
+	if (x->io.port == 0x7e && mk_has_quirk(v->vm, KVM_X86_QUIRK_OUT_7E_INC_RIP))
+		mk_insn_done(v, x->len);
+	else
+		v->complete = out_done;
 	return MK_TO_USER;
 }
 
@@ -521,8 +540,8 @@ static const struct {
 	[MK_EXIT_WRMSR]		= { FAST(exit_wrmsr), INSN },
 	[MK_EXIT_XSETBV]	= { SLOW(exit_xsetbv), INSN },
 	[MK_EXIT_PAUSE]		= { SLOW(exit_pause), INSN },
-	[MK_EXIT_MONITOR]	= { FAST(exit_done), INSN },
-	[MK_EXIT_MWAIT]		= { FAST(exit_done), INSN },
+	[MK_EXIT_MONITOR]	= { FAST(exit_mwait), INSN },
+	[MK_EXIT_MWAIT]		= { FAST(exit_mwait), INSN },
 	[MK_EXIT_TDP_FAULT]	= { SLOW(exit_tdp_fault) },
 	[MK_EXIT_TDP_MISCONFIG]	= { SLOW(exit_tdp_misconfig) },
 	[MK_EXIT_UNDEFINED]	= { FAST(exit_undefined) },

@@ -241,6 +241,42 @@ unsigned int mk_fetch(struct mk_vcpu *v, u64 rip, u8 *buf, unsigned int n, bool 
 	return got;
 }
 
+void mk_patch_code(struct mk_vcpu *v, u64 rip, u8 byte)
+{
+	struct mk_cpu *cpu = &v->cpu;
+	u32 access = MK_ACC_WRITE | (mk_cpu_cpl(cpu) == 3 ? MK_ACC_USER : 0);
+	struct mk_walk_result res;
+	struct mk_walk_mem mem;
+	struct mk_walk_cfg cfg;
+
+	mk_walk_setup(v, &cfg);
+	mk_walk_memory(v, &mem, true);
+	if (mk_cpu_code_mode(cpu) != MK_MODE_64)
+		rip = (u32)(cpu->seg[MK_CS].base + rip);
+	if (mk_walk(&cfg, &mem, rip, access, &res) == MK_WALK_OK)
+		mk_guest_write(v->vm, res.gpa, &byte, 1);
+	v->vmm_refused = false;
+}
+
+int mk_translate(struct mk_vcpu *v, struct kvm_translation *tr)
+{
+	struct mk_walk_result res = {};
+	struct mk_walk_mem mem;
+	struct mk_walk_cfg cfg;
+
+	mk_walk_setup(v, &cfg);
+	cfg.ac = true;
+	mk_walk_memory(v, &mem, true);
+	mem.update = NULL;
+	tr->valid = mk_walk(&cfg, &mem, tr->linear_address, 0, &res) == MK_WALK_OK;
+	tr->physical_address = tr->valid ? res.gpa : ~0ull;
+	tr->writeable = tr->valid && res.writable;
+	tr->usermode = tr->valid && res.user;
+	memset(tr->pad, 0, sizeof(tr->pad));
+	v->vmm_refused = false;
+	return 0;
+}
+
 /* Opcodes of the exits that stand for one instruction each; see mk_insn_len(). */
 static const u32 opcode_of[MK_EXIT_NR] = {
 	[MK_EXIT_CPUID]		= 0x0fa2,

@@ -361,6 +361,22 @@ int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 	return err;
 }
 
+/* SDM vol. 4, IA32_MISC_ENABLE: only where there is SSE3 the bit for MONITOR may change. */
+static int set_misc_enable(struct mk_vcpu *v, u64 val)
+{
+	bool toggles_mwait = (v->misc_enable ^ val) & MSR_IA32_MISC_ENABLE_MWAIT;
+
+	if (!toggles_mwait || mk_has_quirk(v->vm, KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT)) {
+		v->misc_enable = val;
+		return 0;
+	}
+	if (!mk_guest_has(v, 1, 0, 2, 0))
+		return -EINVAL;
+	v->misc_enable = val;
+	mk_cpuid_refresh(v);
+	return 0;
+}
+
 int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 {
 	struct mk_cpu *cpu = &v->cpu;
@@ -429,8 +445,7 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 			wrmsrl(MSR_IA32_PRED_CMD, PRED_CMD_IBPB);
 		return 0;
 	case MSR_IA32_MISC_ENABLE:
-		v->misc_enable = val;
-		return 0;
+		return set_misc_enable(v, val);
 	case MSR_IA32_POWER_CTL:	/* the host's power is the host's */
 		v->power_ctl = val;
 		return 0;

@@ -16,7 +16,15 @@
 
 /* --- Events --- */
 
-/* An exception that waits has not changed CR2 and DR6 yet; the ABI has no room to say so. */
+static bool has_payload(u8 vector)
+{
+	return vector == X86_TRAP_PF || vector == X86_TRAP_DB;
+}
+
+/*
+ * An exception that waits has not changed CR2 and DR6 yet; without
+ * KVM_CAP_EXCEPTION_PAYLOAD the ABI has no room to say so.
+ */
 static void tell_payload(struct mk_vcpu *v)
 {
 	struct mk_exception *ex = &v->exception;
@@ -36,17 +44,26 @@ static void tell_payload(struct mk_vcpu *v)
 int mk_get_vcpu_events(struct mk_vcpu *v, struct kvm_vcpu_events *events)
 {
 	const struct mk_event *cut = &v->cpu.vectoring;
+	const struct mk_exception *ex = &v->exception;
+	bool pending;
 	u32 shadow;
 
 	mk_cpu_need(&v->cpu, MK_G_SHADOW);
 	shadow = v->cpu.shadow;
-	tell_payload(v);
+	pending = ex->pending && !ex->told;
+	if (!v->vm->tells_payloads)
+		tell_payload(v);
 	memset(events, 0, sizeof(*events));
-	if (v->exception.pending) {
-		events->exception.injected = 1;
-		events->exception.nr = v->exception.vector;
-		events->exception.has_error_code = v->exception.has_error;
-		events->exception.error_code = v->exception.error;
+	if (ex->pending) {
+		events->exception.injected = ex->told;
+		events->exception.pending = pending;
+		events->exception.nr = ex->vector;
+		events->exception.has_error_code = ex->has_error;
+		events->exception.error_code = ex->error;
+		if (!ex->told && has_payload(ex->vector)) {
+			events->exception_has_payload = 1;
+			events->exception_payload = ex->payload;
+		}
 	} else if (cut->type == MK_EV_EXCEPTION) {
 		events->exception.injected = 1;
 		events->exception.nr = cut->vector;
@@ -66,6 +83,12 @@ int mk_get_vcpu_events(struct mk_vcpu *v, struct kvm_vcpu_events *events)
 	events->nmi.masked = !!(shadow & MK_SHADOW_NMI);
 	events->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW |
 			KVM_VCPUEVENT_VALID_SMM;
+	if (v->vm->tells_payloads)
+		events->flags |= KVM_VCPUEVENT_VALID_PAYLOAD;
+	if (v->vm->tells_triple_fault) {
+		events->flags |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+		events->triple_fault.pending = test_bit(MK_REQ_TRIPLE_FAULT, &v->requests);
+	}
 	return 0;
 }
 
@@ -75,11 +98,19 @@ int mk_get_vcpu_events(struct mk_vcpu *v, struct kvm_vcpu_events *events)
 /* What was on its way is replaced as a whole. There is no system management mode. */
 int mk_set_vcpu_events(struct mk_vcpu *v, const struct kvm_vcpu_events *events)
 {
+	bool pending = (events->flags & KVM_VCPUEVENT_VALID_PAYLOAD) && events->exception.pending;
+	bool payload = pending && events->exception_has_payload &&
+		       has_payload(events->exception.nr);
 	struct mk_cpu *cpu = &v->cpu;
+	u32 allowed = EVENT_FLAGS;
 
-	if (events->flags & ~EVENT_FLAGS)
+	if (v->vm->tells_payloads)
+		allowed |= KVM_VCPUEVENT_VALID_PAYLOAD;
+	if (v->vm->tells_triple_fault)
+		allowed |= KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+	if (events->flags & ~allowed)
 		return -EINVAL;
-	if ((events->exception.injected || events->exception.pending) &&
+	if ((events->exception.injected || pending) &&
 	    (events->exception.nr > 31 || events->exception.nr == X86_TRAP_NMI))
 		return -EINVAL;
 	if ((events->flags & KVM_VCPUEVENT_VALID_SMM) &&
@@ -88,11 +119,12 @@ int mk_set_vcpu_events(struct mk_vcpu *v, const struct kvm_vcpu_events *events)
 
 	mk_cpu_touch(cpu, MK_G_SHADOW);
 	v->exception = (struct mk_exception){
-		.pending = events->exception.injected,
+		.pending = events->exception.injected || pending,
 		.vector = events->exception.nr,
 		.has_error = events->exception.has_error_code,
 		.error = events->exception.error_code,
-		.told = true,
+		.payload = payload ? events->exception_payload : 0,
+		.told = !payload,
 	};
 	cpu->vectoring.type = MK_EV_NONE;
 	if (events->nmi.injected)
@@ -112,6 +144,11 @@ int mk_set_vcpu_events(struct mk_vcpu *v, const struct kvm_vcpu_events *events)
 		cpu->shadow |= MK_SHADOW_NMI;
 	if ((events->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR) && v->apic)
 		WRITE_ONCE(v->sipi_vector, events->sipi_vector);
+	if (events->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) {
+		clear_bit(MK_REQ_TRIPLE_FAULT, &v->requests);
+		if (events->triple_fault.pending)
+			mk_request(v, MK_REQ_TRIPLE_FAULT);
+	}
 	mk_request(v, MK_REQ_EVENT);
 	return 0;
 }

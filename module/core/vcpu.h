@@ -330,6 +330,10 @@ unsigned int mk_fetch(struct mk_vcpu *v, u64 rip, u8 *buf, unsigned int n, bool 
 bool mk_insn_fill(struct mk_vcpu *v, struct mk_exit *x, bool sleep);
 /* The instruction of @len bytes is done: RIP, RF, shadows and TF do what its end implies. */
 void mk_insn_done(struct mk_vcpu *v, unsigned int len);
+/* Another byte of guest code at @rip, where the guest itself may write now; may sleep. */
+void mk_patch_code(struct mk_vcpu *v, u64 rip, u8 byte);
+/* KVM_TRANSLATE: what a linear address leads to. vCPU loaded; may sleep */
+int mk_translate(struct mk_vcpu *v, struct kvm_translation *tr);
 /* What mk_walk() needs to know of the vCPU. */
 void mk_walk_setup(struct mk_vcpu *v, struct mk_walk_cfg *cfg);
 /* Guest memory for mk_walk(): may sleep and sets A and D bits; or neither */
@@ -361,7 +365,7 @@ void mk_cpuid_init(struct mk_vcpu *v);
 /* XCR0 bits that a guest may have, by what CPUID offers */
 u64 mk_supported_xcr0(void);
 int mk_cpuid_set(struct mk_vcpu *v, struct kvm_cpuid_entry2 *entries, u32 nent);
-/* CR4 or XCR0 changed: leaves 1 and 0xd follow (OSXSAVE, OSPKE, sizes) */
+/* CR4, XCR0 or MISC_ENABLE changed: leaves 1 and 0xd follow (OSXSAVE, OSPKE, MWAIT, sizes) */
 void mk_cpuid_refresh(struct mk_vcpu *v);
 static inline bool mk_guest_has(const struct mk_vcpu *v, u32 function, u32 index, int reg, u32 bit)
 {
@@ -369,6 +373,7 @@ static inline bool mk_guest_has(const struct mk_vcpu *v, u32 function, u32 index
 
 	return e && ((&e->eax)[reg] & (1u << bit)); /* reg: 0 eax, 1 ebx, 2 ecx, 3 edx */
 }
+
 
 /* core/msr.c */
 /**

@@ -105,6 +105,10 @@ struct mk_vm {
 	u32 max_vcpu_id;		/* [L] one more than the highest that may be created */
 	u32 nr_mmu_pages;		/* [L] as userspace set it; nothing follows from it */
 	struct mk_msr_filter __rcu *msr_filter; /* changed under [L]; NULL: all is allowed */
+	u32 quirks_off;			/* (a) KVM_X86_QUIRK_*: see mk_has_quirk() */
+	bool exit_on_emulation_failure;	/* (a) user-mode code of the guest ends it, too */
+	bool tells_payloads;		/* (a) KVM_CAP_EXCEPTION_PAYLOAD */
+	bool tells_triple_fault;	/* (a) KVM_CAP_X86_TRIPLE_FAULT_EVENT */
 	u32 msr_exits;			/* (a) KVM_MSR_EXIT_REASON_* that userspace wants to hear of */
 	bool platform_info_hidden;	/* (a) a guest that reads MSR_PLATFORM_INFO gets #GP */
 	bool apic_ids32;		/* (a) KVM_X2APIC_API_USE_32BIT_IDS */
@@ -134,6 +138,20 @@ struct mk_vm {
 static inline const struct mk_board_ops *mk_board(const struct mk_vm *vm)
 {
 	return smp_load_acquire(&vm->board);
+}
+
+/*
+ * What stock KVM has always done against the manuals, and does until userspace declines
+ * it: KVM's API document, KVM_CAP_DISABLE_QUIRKS2. Of what it lists, caches are the
+ * host's here whatever a guest writes to CR0 (KVM_X86_QUIRK_CD_NW_CLEARED).
+ */
+#define MK_QUIRKS	(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE |	\
+			 KVM_X86_QUIRK_OUT_7E_INC_RIP | KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT |	\
+			 KVM_X86_QUIRK_FIX_HYPERCALL_INSN | KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
+
+static inline bool mk_has_quirk(const struct mk_vm *vm, u32 quirk)
+{
+	return !(READ_ONCE(vm->quirks_off) & quirk);
 }
 
 /* core/vm.c */

@@ -9,6 +9,7 @@
 #include "core/memory.h"
 #include "core/vcpu.h"
 #include "door/door.h"
+#include "hw/compat.h"
 #include "minikvm.h"
 
 #define MMAP_PAGES	3	/* kvm_run, its page for port data, the VM's ring of writes */
@@ -64,7 +65,15 @@ long mk_check_extension(struct mk_vm *vm, unsigned long cap)
 	case KVM_CAP_X86_USER_SPACE_MSR:
 	case KVM_CAP_SET_GUEST_DEBUG:
 	case KVM_CAP_X86_MSR_FILTER:
+	case KVM_CAP_USER_MEMORY2:
+	case KVM_CAP_PRE_FAULT_MEMORY:
+	case KVM_CAP_DISABLE_QUIRKS:
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+	case KVM_CAP_EXCEPTION_PAYLOAD:
+	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
 		return 1;
+	case KVM_CAP_DISABLE_QUIRKS2:
+		return MK_QUIRKS;
 	case KVM_CAP_SET_GUEST_DEBUG2:
 		return KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_SW_BP |
 		       KVM_GUESTDBG_USE_HW_BP | KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP |

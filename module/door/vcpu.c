@@ -14,7 +14,9 @@
 #include <linux/slab.h>
 
 #include "board/board.h"
+#include "core/mmu.h"
 #include "door/door.h"
+#include "hw/compat.h"
 #include "minikvm.h"
 
 /* kvm_run is the VMM's memory: each struct is read once, and checked where it cannot change. */
@@ -155,6 +157,13 @@ SET(xcrs, struct kvm_xcrs, mk_set_xcrs)
 SET(mce, struct kvm_x86_mce, mk_set_mce)
 
 SET(guest_debug, struct kvm_guest_debug, mk_debug_set)
+
+static long translate(void *object, void __user *arg)
+{
+	struct kvm_translation tr;
+
+	return mk_from_user(tr, arg) ?: mk_translate(object, &tr) ?: mk_to_user(arg, tr);
+}
 
 static long setup_mce(void *object, void __user *arg)
 {
@@ -452,6 +461,60 @@ static long get_tsc_khz(void *object, void __user *arg)
 	return v->vm->tsc_khz;
 }
 
+/*
+ * A CPU that scales has its guest's TSC tick as userspace likes. This is not done here:
+ * only what is as good as the host's frequency is taken, within 250 ppm as by stock KVM.
+ */
+static long set_tsc_khz(void *object, void __user *arg)
+{
+	struct mk_vcpu *v = object;
+	unsigned long khz = (unsigned long)arg, own = v->vm->tsc_khz;
+
+	return !khz || max(khz, own) - min(khz, own) <= own / 4000 ? 0 : -EINVAL;
+}
+
+static int pre_fault(struct mk_vcpu *v, gpa_t gpa)
+{
+	switch (mk_mmu_fault(v, gpa, MK_TDP_READ)) {
+	case MK_FAULT_MAPPED:
+		return 0;
+	case MK_FAULT_DEVICE:
+		return -ENOENT;
+	case MK_FAULT_NOMEM:
+		return -ENOMEM;
+	case MK_FAULT_SIGNAL:
+		return -EINTR;
+	case MK_FAULT_BAD:
+		break;
+	}
+	return -EFAULT;
+}
+
+/* Map what a guest will need. Where it ends early, the struct says how much is left. */
+static long pre_fault_memory(void *object, void __user *arg)
+{
+	struct kvm_pre_fault_memory range;
+	struct mk_vcpu *v = object;
+	long err = 0;
+	u64 size;
+
+	if (mk_from_user(range, arg))
+		return -EFAULT;
+	size = range.size;
+	if (range.flags || !PAGE_ALIGNED(range.gpa | size) || range.gpa + size <= range.gpa)
+		return -EINVAL;
+	while (range.size) {
+		err = signal_pending(current) ? -EINTR : pre_fault(v, range.gpa);
+		if (err)
+			break;
+		range.gpa += PAGE_SIZE;
+		range.size -= PAGE_SIZE;
+		cond_resched();
+	}
+	/* A part is a success. */
+	return mk_to_user(arg, range) ?: range.size < size ? 0 : err;
+}
+
 static long kvmclock_ctrl(void *object, void __user *arg)
 {
 	return mk_clock_stopped(object);
@@ -506,6 +569,8 @@ static const struct mk_ioctl light[] = {
 	{ KVM_INTERRUPT,	interrupt },
 	{ KVM_NMI,		nmi },
 	{ KVM_GET_TSC_KHZ,	get_tsc_khz },
+	{ KVM_SET_TSC_KHZ,	set_tsc_khz },
+	{ KVM_PRE_FAULT_MEMORY,	pre_fault_memory },
 	{ KVM_GET_CPUID2,	get_cpuid2 },
 	{ KVM_GET_FPU,		get_fpu },
 	{ KVM_SET_FPU,		set_fpu },
@@ -541,6 +606,7 @@ static const struct mk_ioctl loaded[] = {
 	{ KVM_SET_XCRS,		set_xcrs },
 	{ KVM_X86_SET_MCE,	set_mce },
 	{ KVM_SET_GUEST_DEBUG,	set_guest_debug },
+	{ KVM_TRANSLATE,	translate },
 	{ KVM_GET_DEVICE_ATTR,	get_attr },
 	{ KVM_SET_DEVICE_ATTR,	set_attr },
 };

@@ -13,6 +13,7 @@
 #include "core/memory.h"
 #include "core/vcpu.h"
 #include "door/door.h"
+#include "hw/compat.h"
 
 static long vm_check_extension(void *object, void __user *arg)
 {
@@ -29,6 +30,18 @@ static long set_user_memory_region(void *object, void __user *arg)
 	struct kvm_userspace_memory_region region;
 
 	return mk_from_user(region, arg) ?: mk_set_region(object, &region);
+}
+
+/* The later form of it, whose new members mean nothing without memory of its own. */
+static long set_user_memory_region2(void *object, void __user *arg)
+{
+	struct kvm_userspace_memory_region2 r;
+
+	if (mk_from_user(r, arg))
+		return -EFAULT;
+	return mk_set_region(object, &(struct kvm_userspace_memory_region){
+		.slot = r.slot, .flags = r.flags, .guest_phys_addr = r.guest_phys_addr,
+		.memory_size = r.memory_size, .userspace_addr = r.userspace_addr });
 }
 
 static long get_dirty_log(void *object, void __user *arg)
@@ -178,6 +191,24 @@ static long enable_cap(void *object, void __user *arg)
 		return 0;
 	case KVM_CAP_MSR_PLATFORM_INFO:
 		WRITE_ONCE(vm->platform_info_hidden, !cap.args[0]);
+		return 0;
+	case KVM_CAP_DISABLE_QUIRKS2:
+		if (cap.args[0] & ~(u64)MK_QUIRKS)
+			return -EINVAL;
+		fallthrough;
+	case KVM_CAP_DISABLE_QUIRKS:
+		WRITE_ONCE(vm->quirks_off, cap.args[0]);
+		return 0;
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
+		if (cap.args[0] & ~1ull)
+			return -EINVAL;
+		WRITE_ONCE(vm->exit_on_emulation_failure, cap.args[0]);
+		return 0;
+	case KVM_CAP_EXCEPTION_PAYLOAD:
+		WRITE_ONCE(vm->tells_payloads, cap.args[0]);
+		return 0;
+	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
+		WRITE_ONCE(vm->tells_triple_fault, cap.args[0]);
 		return 0;
 	}
 	return -EINVAL;
@@ -370,6 +401,7 @@ static const struct mk_ioctl table[] = {
 	{ KVM_CHECK_EXTENSION,		vm_check_extension },
 	{ KVM_CREATE_VCPU,		create_vcpu },
 	{ KVM_SET_USER_MEMORY_REGION,	set_user_memory_region },
+	{ KVM_SET_USER_MEMORY_REGION2,	set_user_memory_region2 },
 	{ KVM_GET_DIRTY_LOG,		get_dirty_log },
 	{ KVM_CLEAR_DIRTY_LOG,		clear_dirty_log },
 	{ KVM_SET_TSS_ADDR,		set_tss_addr },

@@ -68,8 +68,14 @@ struct mk_vm {
 	void *irqchip;
 	bool kernel_pic;
 	bool apic_ids32, apic_no_quirk;
+	u32 quirks_off;
 	u32 tsc_khz;
 };
+
+static inline bool mk_has_quirk(const struct mk_vm *vm, u32 quirk)
+{
+	return !(vm->quirks_off & quirk);
+}
 
 struct mk_vcpu {
 	struct mk_vm *vm;

@@ -1,0 +1,428 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What userspace switches on or off with KVM_ENABLE_CAP, and small ioctls that
+ * have no better place: KVM_TRANSLATE, KVM_SET_TSC_KHZ, KVM_PRE_FAULT_MEMORY,
+ * KVM_SET_USER_MEMORY_REGION2.
+ *
+ * Source: KVM's API document. Read next: state.c.
+ */
+#include "kselftest_harness.h"
+
+#include "guest.h"
+
+#define UD		6
+#define PF		14
+#define SLOT		7
+#define LVT_LINT0	0x350
+#define MSR_APIC_BASE	0x1b
+#define MSR_MISC_ENABLE	0x1a0
+#define MISC_MWAIT	BIT(18)
+#define CPUID1_MONITOR	BIT(3)
+
+/* What the headers of 6.1 lack. */
+#ifndef KVM_CAP_USER_MEMORY2
+#define KVM_CAP_USER_MEMORY2	231
+struct kvm_userspace_memory_region2 {
+	__u32 slot, flags;
+	__u64 guest_phys_addr, memory_size, userspace_addr, guest_memfd_offset;
+	__u32 guest_memfd, pad1;
+	__u64 pad2[14];
+};
+#define KVM_SET_USER_MEMORY_REGION2 _IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
+#define KVM_MEM_GUEST_MEMFD	BIT(2)
+#endif
+#ifndef KVM_CAP_PRE_FAULT_MEMORY
+#define KVM_CAP_PRE_FAULT_MEMORY 236
+struct kvm_pre_fault_memory {
+	__u64 gpa, size, flags, padding[5];
+};
+#define KVM_PRE_FAULT_MEMORY	_IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
+#endif
+
+GUEST_FIXTURE(caps, WITH_IRQCHIP)
+
+static int enable(int vm, u32 cap, u64 arg)
+{
+	struct kvm_enable_cap enable = { .cap = cap, .args = { arg } };
+
+	return outcome(ioctl(vm, KVM_ENABLE_CAP, &enable));
+}
+
+TEST_F(caps, bad_input)
+{
+	struct guest *g = &self->g;
+	int quirks = must(g->vm, KVM_CHECK_EXTENSION, KVM_CAP_DISABLE_QUIRKS2);
+
+	EXPECT_EQ(enable(g->vm, KVM_CAP_DISABLE_QUIRKS2, BIT(31)), -EINVAL);
+	EXPECT_EQ(enable(g->vm, KVM_CAP_DISABLE_QUIRKS2, BIT(32)), -EINVAL);
+	EXPECT_EQ(enable(g->vm, KVM_CAP_DISABLE_QUIRKS2, quirks), 0);
+	EXPECT_EQ(enable(g->vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 2), -EINVAL);
+}
+
+/* --- Quirks --- */
+
+GUEST_ASM(out_7e, 64, "out %al, $0x7e\n 1: hlt\n jmp 1b");
+
+TEST_F(caps, port_0x7e)
+{
+	struct guest *g = &self->g;
+
+	guest_load(g, out_7e);
+	for (int quirk = 1; quirk >= 0; quirk--) {
+		if (!quirk)
+			EXPECT_EQ(enable(g->vm, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_OUT_7E_INC_RIP), 0);
+		guest_mode(g, MODE_LONG, GUEST_CODE);
+		guest_run_to(g, KVM_EXIT_IO);
+		EXPECT_EQ(g->run->io.port, 0x7e);
+		EXPECT_EQ(guest_rip(g), GUEST_CODE + (quirk ? 2 : 0));
+		/* Either way it is over when userspace has seen it. */
+		g->run->immediate_exit = 1;
+		EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_RUN, 0)), -EINTR);
+		g->run->immediate_exit = 0;
+		EXPECT_EQ(guest_rip(g), GUEST_CODE + 2);
+	}
+}
+
+/* The hypercall of the other vendor: nr 0x1000 is none that KVM knows. */
+static volatile u64 call_result;
+extern u8 call_site[];
+
+static u32 __attribute__((noinline)) guest_calls(u64 amd)
+{
+	u64 ret = 0x1000;
+	u32 vector;
+
+	/* Written first, so that the same code serves both vendors. */
+	call_site[2] = amd ? 0xc1 : 0xd9;
+	vector = guest_try("call_site: vmcall", : "+a"(ret) : : "memory");
+	call_result = ret;
+	return vector << 8 | call_site[2];
+}
+
+TEST_F(caps, hypercall_of_the_other_vendor)
+{
+	struct guest *g = &self->g;
+	u32 regs[4];
+	bool amd;
+
+	device_cpuid(0, regs);
+	amd = regs[1] == 0x68747541;
+	guest_call(g, guest_calls, amd);
+	EXPECT_EQ(guest_finish(g), NO_FAULT << 8 | (amd ? 0xd9 : 0xc1));
+	EXPECT_EQ(*guest_var(g, call_result), (u64)-1000);
+
+	EXPECT_EQ(enable(g->vm, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_FIX_HYPERCALL_INSN), 0);
+	guest_call(g, guest_calls, amd);
+	EXPECT_EQ(guest_finish(g), UD << 8 | (amd ? 0xc1 : 0xd9));
+}
+
+static u32 guest_waits(u64 toggle)
+{
+	static u64 line;
+	u32 regs[4], vectors;
+
+	if (toggle)
+		wrmsr(MSR_MISC_ENABLE, rdmsr(MSR_MISC_ENABLE) ^ MISC_MWAIT);
+	guest_cpuid(1, 0, regs);
+	vectors = guest_try("monitor", : : "a"(&line), "c"(0), "d"(0) : "memory");
+	vectors |= guest_try("mwait", : : "a"(0), "c"(0) : "memory") << 12;
+	return vectors | (regs[2] & CPUID1_MONITOR) << 28;
+}
+
+static u32 both(u32 vector, bool listed)
+{
+	return vector | vector << 12 | (u32)listed << 31;
+}
+
+static void give_cpuid(struct guest *g, u32 clear, u32 set)
+{
+	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entry[256]; } list;
+
+	list.head.nent = 256;
+	must(g->kvm, KVM_GET_SUPPORTED_CPUID, &list);
+	for (u32 i = 0; i < list.head.nent; i++)
+		if (list.entry[i].function == 1)
+			list.entry[i].ecx = (list.entry[i].ecx & ~clear) | set;
+	must(g->vcpu, KVM_SET_CPUID2, &list);
+}
+
+TEST_F(caps, monitor_and_mwait)
+{
+	struct guest *g = &self->g;
+
+	give_cpuid(g, CPUID1_MONITOR, 0);
+	guest_call(g, guest_waits, false);
+	EXPECT_EQ(guest_finish(g), both(NO_FAULT, false));
+	/* MISC_ENABLE is a word like any other. */
+	guest_call(g, guest_waits, true);
+	EXPECT_EQ(guest_finish(g), both(NO_FAULT, false));
+
+	EXPECT_EQ(enable(g->vm, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS), 0);
+	guest_call(g, guest_waits, false);
+	EXPECT_EQ(guest_finish(g), both(UD, false));
+
+	EXPECT_EQ(enable(g->vm, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS |
+			 KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT), 0);
+	guest_call(g, guest_waits, true);	/* off again, as the guest has set it above */
+	EXPECT_EQ(guest_finish(g), both(UD, false));
+	guest_call(g, guest_waits, true);
+	EXPECT_EQ(guest_finish(g), both(NO_FAULT, true));
+}
+
+TEST_F(caps, lint0_after_reset)
+{
+	struct guest *g = &self->g;
+	struct kvm_lapic_state lapic;
+	int vm, vcpu;
+
+	must(g->vcpu, KVM_GET_LAPIC, &lapic);
+	EXPECT_EQ(*(u32 *)(lapic.regs + LVT_LINT0), 0x700);
+
+	vm = must(g->kvm, KVM_CREATE_VM, 0);
+	EXPECT_EQ(enable(vm, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_LINT0_REENABLED), 0);
+	must(vm, KVM_CREATE_IRQCHIP, 0);
+	vcpu = must(vm, KVM_CREATE_VCPU, 0);
+	must(vcpu, KVM_GET_LAPIC, &lapic);
+	EXPECT_EQ(*(u32 *)(lapic.regs + LVT_LINT0), 0x10000);
+	close(vcpu);
+	close(vm);
+}
+
+static u32 guest_reads_apic_page(u64 unused)
+{
+	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 0xc00);
+	return mmio_read(0xfee00030);
+}
+
+TEST_F(caps, apic_page_of_an_x2apic)
+{
+	struct guest *g = &self->g;
+
+	give_cpuid(g, 0, BIT(21));
+	guest_call(g, guest_reads_apic_page, 0);
+	EXPECT_EQ(guest_finish(g), ~0u);
+	EXPECT_EQ(enable(g->vm, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_LAPIC_MMIO_HOLE), 0);
+	guest_call(g, guest_reads_apic_page, 0);
+	guest_run_to(g, KVM_EXIT_MMIO);
+	EXPECT_EQ(g->run->mmio.phys_addr, 0xfee00030);
+	*(u32 *)g->run->mmio.data = 0x1234;
+	EXPECT_EQ(guest_finish(g), 0x1234);
+}
+
+/* --- Events --- */
+
+static volatile u64 seen_cr2;
+
+static void note_page_fault(struct guest_frame *frame)
+{
+	asm volatile("mov %%cr2, %0" : "=r"(seen_cr2));
+	frame->rip = guest_fixup;
+}
+
+static u32 guest_takes_page_fault(u64 unused)
+{
+	guest_handlers[PF] = note_page_fault;
+	return guest_try("mov %%rsp, %%rbp; outl %%eax, $0x80", : : : "rbp", "memory");
+}
+
+TEST_F(caps, exception_payload)
+{
+	struct guest *g = &self->g;
+	struct kvm_vcpu_events events, got;
+	struct kvm_sregs sregs;
+
+	guest_call(g, guest_takes_page_fault, 0);
+	guest_run_to(g, KVM_EXIT_IO);
+	must(g->vcpu, KVM_GET_VCPU_EVENTS, &events);
+	EXPECT_EQ(events.flags & KVM_VCPUEVENT_VALID_PAYLOAD, 0);
+	events.flags = KVM_VCPUEVENT_VALID_PAYLOAD;
+	events.exception.pending = 1;
+	events.exception.nr = PF;
+	events.exception.has_error_code = 1;
+	events.exception.error_code = 2;
+	events.exception_has_payload = 1;
+	events.exception_payload = 0xdeadbeef000;
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_SET_VCPU_EVENTS, &events)), -EINVAL);
+
+	EXPECT_EQ(enable(g->vm, KVM_CAP_EXCEPTION_PAYLOAD, 1), 0);
+	must(g->vcpu, KVM_SET_VCPU_EVENTS, &events);
+	must(g->vcpu, KVM_GET_VCPU_EVENTS, &got);
+	EXPECT_EQ(got.flags & KVM_VCPUEVENT_VALID_PAYLOAD, KVM_VCPUEVENT_VALID_PAYLOAD);
+	EXPECT_EQ(got.exception.injected, 0);
+	EXPECT_EQ(got.exception.pending, 1);
+	EXPECT_EQ(got.exception.nr, PF);
+	EXPECT_EQ(got.exception.has_error_code, 1);
+	EXPECT_EQ(got.exception.error_code, 2);
+	EXPECT_EQ(got.exception_has_payload, 1);
+	EXPECT_EQ(got.exception_payload, 0xdeadbeef000);
+	must(g->vcpu, KVM_GET_SREGS, &sregs);
+	EXPECT_NE(sregs.cr2, 0xdeadbeef000);
+
+	EXPECT_EQ(guest_finish(g), NO_FAULT);
+	EXPECT_EQ(*guest_var(g, seen_cr2), 0xdeadbeef000);
+}
+
+TEST_F(caps, triple_fault_event)
+{
+	struct guest *g = &self->g;
+	struct kvm_vcpu_events events;
+
+	guest_call(g, guest_reads_apic_page, 0);
+	must(g->vcpu, KVM_GET_VCPU_EVENTS, &events);
+	events.flags = KVM_VCPUEVENT_VALID_TRIPLE_FAULT;
+	events.triple_fault.pending = 1;
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_SET_VCPU_EVENTS, &events)), -EINVAL);
+
+	EXPECT_EQ(enable(g->vm, KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1), 0);
+	must(g->vcpu, KVM_SET_VCPU_EVENTS, &events);
+	must(g->vcpu, KVM_GET_VCPU_EVENTS, &events);
+	EXPECT_TRUE(events.flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT);
+	EXPECT_EQ(events.triple_fault.pending, 1);
+	guest_run_to(g, KVM_EXIT_SHUTDOWN);
+	must(g->vcpu, KVM_GET_VCPU_EVENTS, &events);
+	EXPECT_EQ(events.triple_fault.pending, 0);
+}
+
+/* A program of the guest loads a float from a device: an instruction that KVM leaves alone. */
+GUEST_ASM(loads_float, 64, "flds (%rax)\n 1: out %al, $0x80\n jmp 1b");
+
+TEST_F(caps, emulation_failure_in_user_mode)
+{
+	struct guest *g = &self->g;
+	const struct kvm_segment data = {
+		.limit = ~0u, .selector = SEL_DATA(3), .type = 3, .present = 1, .dpl = 3,
+		.db = 1, .s = 1, .g = 1 };
+	struct kvm_sregs sregs;
+	struct kvm_regs regs;
+
+	guest_load(g, loads_float);
+	guest_mode(g, MODE_LONG, GUEST_CODE);
+	must(g->vcpu, KVM_GET_SREGS, &sregs);
+	sregs.cs.selector = SEL_CODE(3);
+	sregs.cs.dpl = 3;
+	sregs.ss = data;
+	must(g->vcpu, KVM_SET_SREGS, &sregs);
+	must(g->vcpu, KVM_GET_REGS, &regs);
+	regs.rax = GUEST_MMIO;
+	regs.rflags |= 3 << 12;		/* may do port I/O */
+	must(g->vcpu, KVM_SET_REGS, &regs);
+
+	EXPECT_EQ(enable(g->vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1), 0);
+	guest_run_to(g, KVM_EXIT_INTERNAL_ERROR);
+	EXPECT_EQ(g->run->internal.suberror, KVM_INTERNAL_ERROR_EMULATION);
+	EXPECT_GE(g->run->internal.ndata, 3);
+	EXPECT_TRUE(g->run->emulation_failure.flags &
+		    KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES);
+	EXPECT_GE(g->run->emulation_failure.insn_size, 2);
+	EXPECT_EQ(memcmp(g->run->emulation_failure.insn_bytes, loads_float, 2), 0);
+
+	/* Userspace executes it in its own way, and the guest goes on. */
+	must(g->vcpu, KVM_GET_REGS, &regs);
+	EXPECT_EQ(regs.rip, GUEST_CODE);
+	regs.rip += 2;
+	must(g->vcpu, KVM_SET_REGS, &regs);
+	guest_run_to(g, KVM_EXIT_IO);
+	EXPECT_EQ(g->run->io.port, 0x80);
+}
+
+/* --- Small ioctls --- */
+
+TEST_F(caps, translate)
+{
+	struct guest *g = &self->g;
+	struct kvm_translation tr = { .linear_address = GUEST_PROGRAM + 0x123 };
+
+	guest_mode(g, MODE_LONG, GUEST_CODE);
+	must(g->vcpu, KVM_TRANSLATE, &tr);
+	EXPECT_EQ(tr.valid, 1);
+	EXPECT_EQ(tr.physical_address, GUEST_PROGRAM + 0x123);
+	EXPECT_EQ(tr.writeable, 1);
+	tr.linear_address = 8ul << 30;
+	must(g->vcpu, KVM_TRANSLATE, &tr);
+	EXPECT_EQ(tr.valid, 0);
+
+	guest_mode(g, MODE_PROTECTED, GUEST_CODE);
+	tr.linear_address = 0xcafe0123;
+	must(g->vcpu, KVM_TRANSLATE, &tr);
+	EXPECT_EQ(tr.valid, 1);
+	EXPECT_EQ(tr.physical_address, 0xcafe0123);
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_TRANSLATE, NULL)), -EFAULT);
+}
+
+TEST_F(caps, tsc_frequency)
+{
+	struct guest *g = &self->g;
+	int khz = must(g->vcpu, KVM_GET_TSC_KHZ, 0);
+
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_SET_TSC_KHZ, (long)khz)), 0);
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_SET_TSC_KHZ, 0l)), 0);
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_SET_TSC_KHZ, (long)khz + khz / 5000)), 0);
+	if (!device_has(KVM_CAP_TSC_CONTROL))
+		EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_SET_TSC_KHZ, (long)khz / 2)), -EINVAL);
+}
+
+TEST_F(caps, memory_region2)
+{
+	struct guest *g = &self->g;
+	struct kvm_userspace_memory_region2 region = {
+		.slot = SLOT, .guest_phys_addr = 0x40000000, .memory_size = 2 * PAGE,
+		/* Means nothing without its flag. */
+		.guest_memfd = 77, .guest_memfd_offset = 5,
+	};
+	u64 *mem, value;
+
+	if (!device_has(KVM_CAP_USER_MEMORY2))
+		SKIP(return, "no KVM_CAP_USER_MEMORY2");
+	mem = mmap(NULL, 2 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(mem, MAP_FAILED);
+	region.userspace_addr = (uintptr_t)mem;
+	must(g->vm, KVM_SET_USER_MEMORY_REGION2, &region);
+	mem[PAGE / 8] = 0x1122334455667788;
+	agent_start(g);
+	EXPECT_TRUE(agent_read(g, 0x40000000 + PAGE, &value));
+	EXPECT_EQ(value, 0x1122334455667788);
+	region.memory_size = 0;
+	must(g->vm, KVM_SET_USER_MEMORY_REGION2, &region);
+	EXPECT_FALSE(agent_read(g, 0x40000000 + PAGE, &value));
+	agent_finish(g);
+
+	region.memory_size = PAGE;
+	region.flags = KVM_MEM_GUEST_MEMFD;
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_SET_USER_MEMORY_REGION2, &region)), -EINVAL);
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_SET_USER_MEMORY_REGION2, NULL)), -EFAULT);
+	munmap(mem, 2 * PAGE);
+}
+
+TEST_F(caps, pre_fault_memory)
+{
+	struct guest *g = &self->g;
+	struct kvm_pre_fault_memory range = { .gpa = 0, .size = GUEST_MEM };
+	unsigned char there[GUEST_MEM / PAGE];
+	int missing = 0;
+
+	if (!device_has(KVM_CAP_PRE_FAULT_MEMORY))
+		SKIP(return, "no KVM_CAP_PRE_FAULT_MEMORY");
+	must(g->vcpu, KVM_PRE_FAULT_MEMORY, &range);
+	EXPECT_EQ(range.gpa, GUEST_MEM);
+	EXPECT_EQ(range.size, 0);
+	ASSERT_EQ(mincore(g->mem, GUEST_MEM, there), 0);
+	for (u32 i = 0; i < sizeof(there); i++)
+		missing += !(there[i] & 1);
+	EXPECT_EQ(missing, 0);
+
+	/* It ends where the memory does. */
+	range = (struct kvm_pre_fault_memory){ .gpa = GUEST_MEM - PAGE, .size = 3 * PAGE };
+	must(g->vcpu, KVM_PRE_FAULT_MEMORY, &range);
+	EXPECT_EQ(range.gpa, GUEST_MEM);
+	EXPECT_EQ(range.size, 2 * PAGE);
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_PRE_FAULT_MEMORY, &range)), -ENOENT);
+
+	range = (struct kvm_pre_fault_memory){ .gpa = 0x800, .size = PAGE };
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_PRE_FAULT_MEMORY, &range)), -EINVAL);
+	range = (struct kvm_pre_fault_memory){ .gpa = 0, .size = 0 };
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_PRE_FAULT_MEMORY, &range)), -EINVAL);
+	range = (struct kvm_pre_fault_memory){ .gpa = 0, .size = -PAGE, .flags = 1 };
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_PRE_FAULT_MEMORY, &range)), -EINVAL);
+}
+
+SELFTEST_MAIN
