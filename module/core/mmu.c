@@ -204,15 +204,16 @@ static void free_tables(struct list_head *pages)
 
 struct walk {
 	struct mk_vm *vm;
-	enum { ZAP, WRPROTECT, TEST_YOUNG, CLEAR_YOUNG } op;
+	enum { ZAP, WRPROTECT, TEST_YOUNG, CLEAR_YOUNG, COUNT } op;
 	bool hit;			/* some entry was zapped, writable, young */
+	u64 *count;			/* COUNT: how many of each size, from 4 KiB on */
 	struct list_head unlinked;	/* ZAP: free these after a flush */
 };
 
 #define WALK(name, vm_, op_) \
 	struct walk name = { .vm = vm_, .op = op_, .unlinked = LIST_HEAD_INIT(name.unlinked) }
 
-static bool visit(const struct walk *w, u64 *entry)
+static bool visit(const struct walk *w, u64 *entry, int level)
 {
 	u64 e = *entry;
 
@@ -228,6 +229,9 @@ static bool visit(const struct walk *w, u64 *entry)
 		return e & format()->accessed;
 	case CLEAR_YOUNG:
 		return test_and_clear_bit(__ffs(format()->accessed), (unsigned long *)entry);
+	case COUNT:
+		w->count[level - 1]++;
+		break;
 	}
 	return false;
 }
@@ -246,7 +250,7 @@ static void walk_table(struct walk *w, u64 *table, int level, gfn_t start, gfn_t
 		if (!(e & ENTRY_PRESENT))
 			continue;
 		if (!is_table(e, level)) {
-			w->hit |= visit(w, entry);
+			w->hit |= visit(w, entry, level);
 		} else if (w->op == ZAP && next - start == pages) {
 			WRITE_ONCE(*entry, 0);
 			unlink_table(w->vm, entry_table(e), level - 1, &w->unlinked);
@@ -587,6 +591,36 @@ enum mk_fault mk_mmu_fault(struct mk_vcpu *v, gpa_t gpa, u32 access)
 		}
 	}
 	return MK_FAULT_MAPPED;
+}
+
+/* --- Statistics --- */
+
+#define COUNT_AT_ONCE	level_pages(3)
+
+void mk_mmu_count(struct mk_vm *vm, u64 pages[3])
+{
+	const struct mk_slots *slots;
+	const struct mk_slot *slot;
+	gfn_t start, end, next;
+	unsigned int i;
+	WALK(w, vm, COUNT);
+
+	w.count = pages;
+	memset(pages, 0, 3 * sizeof(*pages));
+	mutex_lock(&vm->lock);
+	spin_lock(&vm->mmu_lock);
+	slots = locked_slots(vm);
+	for (i = 0; slots && i < slots->nr; i++) {
+		slot = &slots->slot[i];
+		end = slot->gfn + slot->npages;
+		for (start = slot->gfn; start < end; start = next) {
+			next = min(end, (start | (COUNT_AT_ONCE - 1)) + 1);
+			walk_gfns(&w, start, next);
+			cond_resched_lock(&vm->mmu_lock);
+		}
+	}
+	spin_unlock(&vm->mmu_lock);
+	mutex_unlock(&vm->lock);
 }
 
 /* --- Changes of slots --- */

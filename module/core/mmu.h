@@ -38,6 +38,9 @@ gfn_t mk_mmu_gfn_limit(void);
  */
 enum mk_fault mk_mmu_fault(struct mk_vcpu *v, gpa_t gpa, u32 access);
 
+/* How many pages of 4 KiB, 2 MiB and 1 GiB are mapped. May sleep; takes vm->lock. */
+void mk_mmu_count(struct mk_vm *vm, u64 pages[3]);
+
 /**
  * mk_mmu_publish - put new slots in place of the old
  * @start: first guest frame of what the old slots had and the new have not

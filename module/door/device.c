@@ -68,6 +68,7 @@ long mk_check_extension(struct mk_vm *vm, unsigned long cap)
 	case KVM_CAP_USER_MEMORY2:
 	case KVM_CAP_PRE_FAULT_MEMORY:
 	case KVM_CAP_DISABLE_QUIRKS:
+	case KVM_CAP_BINARY_STATS_FD:
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
 	case KVM_CAP_EXCEPTION_PAYLOAD:
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:

@@ -515,6 +515,13 @@ static long pre_fault_memory(void *object, void __user *arg)
 	return mk_to_user(arg, range) ?: range.size < size ? 0 : err;
 }
 
+static long get_stats_fd(void *object, void __user *arg)
+{
+	struct mk_vcpu *v = object;
+
+	return mk_stats_fd(v->vm, v);
+}
+
 static long kvmclock_ctrl(void *object, void __user *arg)
 {
 	return mk_clock_stopped(object);
@@ -568,6 +575,7 @@ static const struct mk_ioctl light[] = {
 	{ KVM_SET_MP_STATE,	set_mp_state },
 	{ KVM_INTERRUPT,	interrupt },
 	{ KVM_NMI,		nmi },
+	{ KVM_GET_STATS_FD,	get_stats_fd },
 	{ KVM_GET_TSC_KHZ,	get_tsc_khz },
 	{ KVM_SET_TSC_KHZ,	set_tsc_khz },
 	{ KVM_PRE_FAULT_MEMORY,	pre_fault_memory },

@@ -44,6 +44,11 @@ static long set_user_memory_region2(void *object, void __user *arg)
 		.memory_size = r.memory_size, .userspace_addr = r.userspace_addr });
 }
 
+static long get_stats_fd(void *object, void __user *arg)
+{
+	return mk_stats_fd(object, NULL);
+}
+
 static long get_dirty_log(void *object, void __user *arg)
 {
 	struct kvm_dirty_log log;
@@ -402,6 +407,7 @@ static const struct mk_ioctl table[] = {
 	{ KVM_CREATE_VCPU,		create_vcpu },
 	{ KVM_SET_USER_MEMORY_REGION,	set_user_memory_region },
 	{ KVM_SET_USER_MEMORY_REGION2,	set_user_memory_region2 },
+	{ KVM_GET_STATS_FD,		get_stats_fd },
 	{ KVM_GET_DIRTY_LOG,		get_dirty_log },
 	{ KVM_CLEAR_DIRTY_LOG,		clear_dirty_log },
 	{ KVM_SET_TSS_ADDR,		set_tss_addr },
