@@ -359,6 +359,89 @@ TEST_F(caps, tsc_frequency)
 	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_SET_TSC_KHZ, (long)khz + khz / 5000)), 0);
 	if (!device_has(KVM_CAP_TSC_CONTROL))
 		EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_SET_TSC_KHZ, (long)khz / 2)), -EINVAL);
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_TSC_KHZ, 0)), khz);
+}
+
+TEST_F(caps, cpuid_without_room)
+{
+	struct guest *g = &self->g;
+	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entry[256]; } list;
+
+	give_cpuid(g, 0, 0);
+	list.head.nent = 1;
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_GET_CPUID2, &list)), -E2BIG);
+	EXPECT_EQ(list.head.nent, 1);
+	list.head.nent = 256;
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_GET_CPUID2, &list)), 0);
+	EXPECT_GT(list.head.nent, 1);
+}
+
+TEST_F(caps, boot_cpu_id_and_limit)
+{
+	struct guest *g = &self->g;
+	int vm;
+
+	if (!device_has(KVM_CAP_USER_MEMORY2))
+		SKIP(return, "stock KVM of that age does not look");
+	vm = must(g->kvm, KVM_CREATE_VM, 0);
+	must(vm, KVM_SET_BOOT_CPU_ID, 2);
+	EXPECT_EQ(enable(vm, KVM_CAP_MAX_VCPU_ID, 1), -EINVAL);
+	EXPECT_EQ(enable(vm, KVM_CAP_MAX_VCPU_ID, 2), 0);
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_SET_BOOT_CPU_ID, 1)), -EBUSY);
+	close(vm);
+}
+
+#define MSR_HWCR	0xc0010015
+#define HWCR_STATUS_WR	BIT(18)
+#define MSR_MC0_STATUS	0x401
+
+static u32 guest_plants_machine_check(u64 unused)
+{
+	u32 before = wrmsr_safe(MSR_MC0_STATUS, 1);
+
+	wrmsr(MSR_HWCR, rdmsr(MSR_HWCR) | HWCR_STATUS_WR);
+	return before << 12 | wrmsr_safe(MSR_MC0_STATUS, 1);
+}
+
+TEST_F(caps, hwcr)
+{
+	struct guest *g = &self->g;
+	struct { struct kvm_msrs head; struct kvm_msr_entry entry; } msrs = {
+		.head.nmsrs = 1, .entry = { .index = MSR_HWCR, .data = BIT(3) | BIT(6) | BIT(8) } };
+	u64 mcg_cap = 1;
+
+	EXPECT_EQ(must(g->vcpu, KVM_SET_MSRS, &msrs), 1);
+	EXPECT_EQ(must(g->vcpu, KVM_GET_MSRS, &msrs), 1);
+	EXPECT_EQ(msrs.entry.data, 0);
+	msrs.entry.data = BIT(0);
+	EXPECT_EQ(must(g->vcpu, KVM_SET_MSRS, &msrs), 0);
+	must(g->vcpu, KVM_X86_SETUP_MCE, &mcg_cap);
+	guest_call(g, guest_plants_machine_check, 0);
+	EXPECT_EQ(guest_finish(g), 13 << 12 | NO_FAULT);
+	EXPECT_EQ(must(g->vcpu, KVM_GET_MSRS, &msrs), 1);
+	EXPECT_EQ(msrs.entry.data, HWCR_STATUS_WR);
+}
+
+/* KVM_HC_SCHED_YIELD to a vCPU that is there, and to none. */
+static u32 guest_yields(u64 id)
+{
+	u32 nr = 11, vector;
+	u64 ret = nr;
+
+	vector = guest_is_amd() ? guest_try("vmmcall", : "+a"(ret) : "b"(id) : "memory") :
+				  guest_try("vmcall", : "+a"(ret) : "b"(id) : "memory");
+	return vector == NO_FAULT ? ret : 0xbad;
+}
+
+TEST_F(caps, directed_yield)
+{
+	struct guest *g = &self->g;
+
+	give_cpuid(g, 0, 0);
+	guest_call(g, guest_yields, 0);
+	EXPECT_EQ(guest_finish(g), 0);
+	guest_call(g, guest_yields, 0x12345);
+	EXPECT_EQ(guest_finish(g), 0);
 }
 
 TEST_F(caps, memory_region2)

@@ -204,6 +204,11 @@ static s64 hypercall(struct mk_vcpu *v, u64 nr, bool wide)
 			break;
 		mk_vcpu_unhalt(v->vm, gpr[MK_RCX]);
 		return 0;
+	case KVM_HC_SCHED_YIELD:
+		if (!mk_pv_has(v, KVM_FEATURE_PV_SCHED_YIELD))
+			break;
+		mk_vcpu_yield_to(v, gpr[MK_RBX]);
+		return 0;
 	case KVM_HC_SEND_IPI:
 		if (!v->apic || !mk_pv_has(v, KVM_FEATURE_PV_SEND_IPI))
 			break;
@@ -223,6 +228,14 @@ static enum mk_next exit_hypercall(struct mk_vcpu *v, struct mk_exit *x)
 		ret = hypercall(v, wide ? *rax : (u32)*rax, wide);
 	*rax = wide ? ret : (u32)ret;
 	return MK_DONE;
+}
+
+/* Of the calls one sleeps. */
+static enum mk_next exit_hypercall_fast(struct mk_vcpu *v, struct mk_exit *x)
+{
+	if ((u32)v->cpu.gpr[MK_RAX] == KVM_HC_SCHED_YIELD)
+		return MK_SLOW;
+	return exit_hypercall(v, x);
 }
 
 /*
@@ -532,7 +545,7 @@ static const struct {
 	[MK_EXIT_INVD]		= { FAST(exit_done), INSN },
 	[MK_EXIT_WBINVD]	= { FAST(exit_done), INSN },
 	[MK_EXIT_RDPMC]		= { FAST(exit_rdpmc) },
-	[MK_EXIT_HYPERCALL]	= { FAST(exit_hypercall), INSN },
+	[MK_EXIT_HYPERCALL]	= { exit_hypercall, exit_hypercall_fast, INSN },
 	[MK_EXIT_CR]		= { SLOW(exit_cr), INSN },
 	[MK_EXIT_DR]		= { FAST(exit_dr), INSN },
 	[MK_EXIT_IO]		= { exit_io, exit_io_fast, INSN },

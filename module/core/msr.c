@@ -31,7 +31,7 @@ static const u32 msr_list[] = {
 	MSR_EFER, MSR_STAR, MSR_LSTAR, MSR_CSTAR, MSR_SYSCALL_MASK,
 	MSR_FS_BASE, MSR_GS_BASE, MSR_KERNEL_GS_BASE,
 	MSR_IA32_MCG_STATUS, MSR_IA32_MCG_CTL,
-	MSR_IA32_UCODE_REV, MSR_PLATFORM_INFO, MSR_IA32_POWER_CTL,
+	MSR_IA32_UCODE_REV, MSR_PLATFORM_INFO, MSR_IA32_POWER_CTL, MSR_K7_HWCR,
 	MSR_TSC_AUX, MSR_IA32_SPEC_CTRL, MSR_IA32_TSC_DEADLINE, MSR_IA32_XSS,
 	MSR_IA32_ARCH_CAPABILITIES,
 	MSR_KVM_WALL_CLOCK, MSR_KVM_WALL_CLOCK_NEW,
@@ -318,6 +318,9 @@ int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 	case MSR_IA32_POWER_CTL:
 		*val = v->power_ctl;
 		return 0;
+	case MSR_K7_HWCR:
+		*val = v->hwcr;
+		return 0;
 	case MSR_IA32_UCODE_REV:
 		*val = v->ucode_rev;
 		return 0;
@@ -336,7 +339,6 @@ int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 	case MSR_IA32_LASTINTFROMIP:
 	case MSR_IA32_LASTINTTOIP:
 	case MSR_AMD_SYSCFG:
-	case MSR_K7_HWCR:
 	case MSR_VM_HSAVE_PA:
 	case MSR_K8_INT_PENDING_MSG:
 	case MSR_AMD_NB_CFG:
@@ -376,6 +378,10 @@ static int set_misc_enable(struct mk_vcpu *v, u64 val)
 	mk_cpuid_refresh(v);
 	return 0;
 }
+
+/* APM vol. 2, "Hardware Configuration Register (HWCR)": TlbCacheDis, FFDIS, IgnneEm */
+#define HWCR_IGNORED	(BIT(3) | BIT(6) | BIT(8))
+#define HWCR_KEPT	(MK_HWCR_MC_STATUS_WR_EN | BIT(24))	/* and TscFreqSel */
 
 int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 {
@@ -446,6 +452,13 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 		return 0;
 	case MSR_IA32_MISC_ENABLE:
 		return set_misc_enable(v, val);
+	case MSR_K7_HWCR:
+		/* Caches and machine checks of the host are left alone. */
+		val &= ~(u64)HWCR_IGNORED;
+		if (val & ~(u64)HWCR_KEPT)
+			return -EINVAL;
+		v->hwcr = val;
+		return 0;
 	case MSR_IA32_POWER_CTL:	/* the host's power is the host's */
 		v->power_ctl = val;
 		return 0;
@@ -465,7 +478,6 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 		v->arch_capabilities = val;
 		return 0;
 	/* Written by firmware or a kernel's set-up; nothing here follows from it. */
-	case MSR_K7_HWCR:
 	case MSR_AMD_NB_CFG:
 	case MSR_AMD_BU_CFG2:
 	case MSR_AMD_DC_CFG:
@@ -491,7 +503,7 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 void mk_msr_reset(struct mk_vcpu *v)
 {
 	v->misc_enable = MSR_IA32_MISC_ENABLE_FAST_STRING;
-	v->tsc_adjust = v->power_ctl = 0;
+	v->tsc_adjust = v->power_ctl = v->hwcr = 0;
 	v->mtrr_def_type = 0;
 	memset(v->mtrr_fixed, 0, sizeof(v->mtrr_fixed));
 	memset(v->mtrr_var, 0, sizeof(v->mtrr_var));

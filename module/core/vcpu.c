@@ -102,6 +102,15 @@ static struct task_struct *preempted_thread(struct mk_vm *vm, unsigned long firs
 	return task;
 }
 
+/* Takes over the reference; NULL is nobody. */
+static void yield_to_thread(struct task_struct *task)
+{
+	if (task) {
+		yield_to(task, true);
+		put_task_struct(task);
+	}
+}
+
 void mk_vcpu_yield(struct mk_vcpu *v)
 {
 	struct task_struct *task;
@@ -110,10 +119,12 @@ void mk_vcpu_yield(struct mk_vcpu *v)
 	task = preempted_thread(v->vm, v->id + 1, MK_MAX_VCPU_ID);
 	if (!task && v->id)
 		task = preempted_thread(v->vm, 0, v->id - 1);
-	if (task) {
-		yield_to(task, true);
-		put_task_struct(task);
-	}
+	yield_to_thread(task);
+}
+
+void mk_vcpu_yield_to(struct mk_vcpu *v, u32 id)
+{
+	yield_to_thread(preempted_thread(v->vm, id, id));
 }
 
 void mk_vcpu_load(struct mk_vcpu *v)

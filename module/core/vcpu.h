@@ -58,6 +58,7 @@ enum mk_next {
 	MK_DEAD,		/* cannot go on: KVM_EXIT_INTERNAL_ERROR is filled */
 };
 
+#define MK_HWCR_MC_STATUS_WR_EN	BIT(18)	/* struct mk_vcpu.hwcr */
 #define MK_MC_BANKS	32
 #define MK_MCG_CAP	(MCG_CTL_P | MCG_SER_P)	/* what a VMM may choose, beside the number */
 
@@ -175,7 +176,7 @@ struct mk_vcpu {
 	u64 arch_capabilities;
 	u64 ucode_rev;
 	u64 platform_info;
-	u64 power_ctl;
+	u64 power_ctl, hwcr;
 
 	/* Paravirtual; see core/pv.c */
 	u32 pv_features;		/* of the guest's CPUID */
@@ -252,6 +253,8 @@ void mk_vcpu_unhalt(struct mk_vm *vm, u32 id);
 void mk_vcpu_note_thread(struct mk_vcpu *v);
 /* Its guest spins: let another vCPU of the VM run that has been preempted. May sleep. */
 void mk_vcpu_yield(struct mk_vcpu *v);
+/* Its guest waits for the vCPU with this APIC ID: let that one run. May sleep. */
+void mk_vcpu_yield_to(struct mk_vcpu *v, u32 id);
 
 /* core/run.c */
 int mk_vcpu_run(struct mk_vcpu *v);

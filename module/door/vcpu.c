@@ -376,16 +376,15 @@ static long get_cpuid2(void *object, void __user *arg)
 	struct kvm_cpuid2 __user *user = arg;
 	struct mk_vcpu *v = object;
 	struct kvm_cpuid2 head;
-	u32 room;
 
 	if (mk_from_user(head, arg))
 		return -EFAULT;
-	room = head.nent;
+	if (head.nent < v->nr_cpuid)
+		return -E2BIG;
 	head.nent = v->nr_cpuid;
-	if (room >= head.nent &&
-	    copy_to_user(user->entries, v->cpuid, head.nent * sizeof(*v->cpuid)))
+	if (copy_to_user(user->entries, v->cpuid, head.nent * sizeof(*v->cpuid)))
 		return -EFAULT;
-	return mk_to_user(arg, head) ?: room < head.nent ? -E2BIG : 0;
+	return mk_to_user(arg, head);
 }
 
 static long get_mp_state(void *object, void __user *arg)
@@ -461,16 +460,11 @@ static long get_tsc_khz(void *object, void __user *arg)
 	return v->vm->tsc_khz;
 }
 
-/*
- * A CPU that scales has its guest's TSC tick as userspace likes. This is not done here:
- * only what is as good as the host's frequency is taken, within 250 ppm as by stock KVM.
- */
 static long set_tsc_khz(void *object, void __user *arg)
 {
 	struct mk_vcpu *v = object;
-	unsigned long khz = (unsigned long)arg, own = v->vm->tsc_khz;
 
-	return !khz || max(khz, own) - min(khz, own) <= own / 4000 ? 0 : -EINVAL;
+	return mk_check_tsc_khz(v->vm, (unsigned long)arg);
 }
 
 static int pre_fault(struct mk_vcpu *v, gpa_t gpa)

@@ -44,6 +44,30 @@ static long set_user_memory_region2(void *object, void __user *arg)
 		.memory_size = r.memory_size, .userspace_addr = r.userspace_addr });
 }
 
+static long get_tsc_khz(void *object, void __user *arg)
+{
+	struct mk_vm *vm = object;
+
+	return vm->tsc_khz;
+}
+
+/*
+ * A CPU that scales has its guest's TSC tick as userspace likes. This is not done here:
+ * only what is as good as the host's frequency is taken, within 250 ppm as by stock KVM.
+ */
+long mk_check_tsc_khz(const struct mk_vm *vm, unsigned long khz)
+{
+	unsigned long own = vm->tsc_khz;
+
+	return !khz || max(khz, own) - min(khz, own) <= own / 4000 ? 0 : -EINVAL;
+}
+
+/* For vCPUs that are yet to come. */
+static long set_tsc_khz(void *object, void __user *arg)
+{
+	return mk_check_tsc_khz(object, (unsigned long)arg);
+}
+
 static long get_stats_fd(void *object, void __user *arg)
 {
 	return mk_stats_fd(object, NULL);
@@ -101,6 +125,8 @@ static long set_boot_cpu_id(void *object, void __user *arg)
 	mutex_lock(&vm->lock);
 	if (vm->nr_vcpus)
 		err = -EBUSY;
+	else if ((unsigned long)arg > vm->max_vcpu_id)
+		err = -EINVAL;
 	else
 		vm->boot_id = (unsigned long)arg;
 	mutex_unlock(&vm->lock);
@@ -115,7 +141,9 @@ static long limit_vcpu_ids(struct mk_vm *vm, u64 max)
 	if (max > MK_MAX_VCPU_ID)
 		return -EINVAL;
 	mutex_lock(&vm->lock);
-	if (vm->max_vcpu_id == MK_MAX_VCPU_ID)
+	if (max < vm->boot_id)
+		err = -EINVAL;
+	else if (vm->max_vcpu_id == MK_MAX_VCPU_ID)
 		vm->max_vcpu_id = max;
 	else if (vm->max_vcpu_id != max)
 		err = -EINVAL;
@@ -408,6 +436,8 @@ static const struct mk_ioctl table[] = {
 	{ KVM_SET_USER_MEMORY_REGION,	set_user_memory_region },
 	{ KVM_SET_USER_MEMORY_REGION2,	set_user_memory_region2 },
 	{ KVM_GET_STATS_FD,		get_stats_fd },
+	{ KVM_GET_TSC_KHZ,		get_tsc_khz },
+	{ KVM_SET_TSC_KHZ,		set_tsc_khz },
 	{ KVM_GET_DIRTY_LOG,		get_dirty_log },
 	{ KVM_CLEAR_DIRTY_LOG,		clear_dirty_log },
 	{ KVM_SET_TSS_ADDR,		set_tss_addr },
