@@ -40,19 +40,31 @@ install_packages()
 		apt-get -q install -y --no-install-recommends "${missing[@]}" >&2
 }
 
+# Into directory $2, PATHs of the source of Linux $1 (6.1 or 6.12) as Debian patches it;
+# all of it without any. The package is used where it is installed.
+unpack_linux()
+{
+	local name=linux-source-$1 out=$2 tar
+	shift 2
+	tar=/usr/src/$name.tar.xz
+	mkdir -p "$out/deb"
+	if [ ! -e "$tar" ]; then
+		(cd "$out/deb" && apt-get -q -o APT::Sandbox::User="$(id -un)" download "$name") >&2
+		dpkg -x "$out/deb/$name"_*.deb "$out/deb"
+		tar=$out/deb$tar
+	fi
+	tar -xJf "$tar" -C "$out" --strip-components=1 "${@/#/$name/}"
+	rm -rf "$out/deb"
+}
+
 # kselftest's headers are shipped only inside the kernel's whole source.
 fill_kselftest()
 {
-	local out=$1 tar=/usr/src/linux-source-6.1.tar.xz
+	local out=$1 in=tools/testing/selftests
 	say "unpacking kselftest's headers from linux-source-6.1"
-	if [ ! -e "$tar" ]; then
-		(cd "$out" && apt-get -q -o APT::Sandbox::User="$(id -un)" download linux-source-6.1) >&2
-		dpkg -x "$out"/linux-source-6.1_*.deb "$out/deb"
-		tar=$out/deb$tar
-	fi
-	tar -xJf "$tar" -C "$out" --strip-components=4 \
-		linux-source-6.1/tools/testing/selftests/{kselftest.h,kselftest_harness.h,lib.mk}
-	rm -rf "$out/deb" "$out"/*.deb
+	unpack_linux 6.1 "$out/linux" $in/{kselftest.h,kselftest_harness.h,lib.mk}
+	mv "$out/linux/$in"/* "$out/"
+	rm -rf "$out/linux"
 }
 
 # apt-get with a state of its own under directory $1: the same archive as this

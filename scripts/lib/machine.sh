@@ -19,6 +19,7 @@ model=			# CPU model of the emulator; each machine has its own default
 no_guest=		# leave /guest out
 stock=			# leave minikvm.ko out
 vmm=			# put other VMMs in (lib/vmm.sh)
+public=			# put Linux's own KVM selftests in (lib/public.sh)
 files=()		# HOST:GUEST pairs to put into L1
 log=			# full console log
 
@@ -67,6 +68,7 @@ machine_prepare()
 	# Each MiB costs Bochs a fifth of a second, and vmlinux boots faster anyway.
 	[ -n "$no_guest" ] || [ "$machine" = vmx ] || layers+=("$base/bzimage.cpio")
 	[ -z "$vmm" ] || layers+=("$(vmm_layer)")
+	[ -z "$public" ] || layers+=("$(public_layer "$series")")
 	: "${log:=$CACHE/log/$machine-$series-$(date +%H%M%S)-$$.log}"
 	mkdir -p "$(dirname "$log")"
 }
