@@ -43,6 +43,7 @@ struct mk_irqchip {
 	struct kvm_ioapic_state ioapic;	/* [B] irr holds the level of each line */
 	u32 delivered;			/* [B] edges in ioapic.irr that have been sent */
 	u32 eoi_pins[MK_NR_VECTORS];	/* [B], read without: pins that wait for a vector's EOI */
+	u32 new_pins[MK_NR_VECTORS];	/* [B] mk_ioapic_recount()'s: too much for a stack */
 	u32 watched;			/* [B] mk_watched_pins(), as eoi_pins has it */
 	bool split;			/* (c) local APICs alone; the rest is userspace's */
 	u32 nr_reserved;		/* (c) GSIs below this are pins of userspace's I/O APIC */

@@ -119,9 +119,10 @@ static void set_entry(struct mk_irqchip *chip, unsigned int pin, u64 bits)
 
 void mk_ioapic_recount(struct mk_irqchip *chip)
 {
-	u32 pins[MK_NR_VECTORS] = {};
+	u32 *pins = chip->new_pins;
 	unsigned int i;
 
+	memset(pins, 0, sizeof(chip->new_pins));
 	if (chip->split) {
 		mk_routes_level_vectors(chip, pins);
 	} else {

@@ -332,10 +332,14 @@ int mk_routes_set(struct mk_irqchip *chip, const struct kvm_irq_routing_entry *e
 
 int mk_routes_default(struct mk_irqchip *chip)
 {
-	struct kvm_irq_routing_entry entries[KVM_IOAPIC_NUM_PINS + 16] = {}, *e = entries;
+	struct kvm_irq_routing_entry *entries, *e;
 	struct mk_routes *routes;
 	u32 gsi;
 
+	entries = kcalloc(KVM_IOAPIC_NUM_PINS + 16, sizeof(*entries), GFP_KERNEL_ACCOUNT);
+	if (!entries)
+		return -ENOMEM;
+	e = entries;
 	for (gsi = 0; gsi < KVM_IOAPIC_NUM_PINS; gsi++) {
 		*e++ = (struct kvm_irq_routing_entry){
 			.gsi = gsi, .type = KVM_IRQ_ROUTING_IRQCHIP,
@@ -346,6 +350,7 @@ int mk_routes_default(struct mk_irqchip *chip)
 				.u.irqchip = { .irqchip = gsi / 8, .pin = gsi % 8 } };
 	}
 	routes = make_routes(entries, e - entries, false);
+	kfree(entries);
 	if (IS_ERR(routes))
 		return PTR_ERR(routes);
 	rcu_assign_pointer(chip->routes, routes);

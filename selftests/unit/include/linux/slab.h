@@ -7,5 +7,6 @@
 #define get_zeroed_page(gfp)	((unsigned long)calloc(1, 4096))
 #define free_page(addr)		free((void *)(addr))
 #define kvzalloc(size, gfp)	calloc(1, size)
+#define kcalloc(n, size, gfp)	calloc(n, size)
 #define kvfree(p)		free(p)
 #define kvfree_rcu(p, head)	free(p)
