@@ -328,6 +328,19 @@ static bool everything(struct state *s, u32 n)
 	return true;
 }
 
+/* Without long mode nobody looks at CR3's upper half before the CPU does. */
+static bool cr3_of_legacy_mode(struct state *s, u32 n)
+{
+	if (n >= 16)
+		return false;
+	s->sregs.efer = 0;
+	s->sregs.cr0 &= ~CR0_PG;
+	s->sregs.cs.l = 0;
+	s->sregs.cs.db = 1;
+	s->sregs.cr3 |= BIT(48 + n);
+	return true;
+}
+
 /* Repeatable: the same states on each machine and in each run. */
 static bool noise(struct state *s, u32 n)
 {
@@ -355,6 +368,7 @@ static const struct kind kinds[] = {
 	{ "reserved bits of EFER", efer_reserved },
 	{ "long mode", long_mode_combinations },
 	{ "reserved bits of CR3", cr3_reserved, true },
+	{ "CR3 of legacy mode", cr3_of_legacy_mode },
 	{ "APIC base", bad_apic_base },
 	{ "type of CS", code_types },
 	{ "CS", code_attributes },
@@ -398,8 +412,30 @@ static void good_state(struct guest *g, struct state *state)
 	must(g->vcpu, KVM_GET_REGS, &state->regs);
 }
 
+/*
+ * An entry that failed has changed nothing: not the priority, where what another guest
+ * (the bystander) had must not show, nor may what the host has.
+ */
+static void check_failed_entry(struct __test_metadata *_metadata, struct guest *g,
+			       const struct state *bad)
+{
+	struct state now;
+
+	must(g->vcpu, KVM_GET_SREGS, &now.sregs);
+	must(g->vcpu, KVM_GET_REGS, &now.regs);
+	EXPECT_EQ(now.sregs.cr8, 3);
+	/* Of QEMU's CPU, stock KVM passes on what it leaves there. */
+	if (!device_is_minikvm())
+		return;
+	EXPECT_EQ(now.regs.rip, bad->regs.rip);
+	EXPECT_EQ(now.regs.rsp, bad->regs.rsp);
+	EXPECT_TRUE(!now.sregs.cr3 || now.sregs.cr3 == bad->sregs.cr3)
+		TH_LOG("CR3 %llx", now.sregs.cr3);
+	EXPECT_TRUE(!now.sregs.gs.base || now.sregs.gs.base == bad->sregs.gs.base);
+}
+
 struct tally {
-	u32 states, refused, ran, spoiled;
+	u32 states, refused, ran, failed, spoiled;
 };
 
 static int run_spoiled(struct guest *g, const struct state *state,
@@ -433,6 +469,7 @@ FIXTURE_SETUP(bad)
 	guest_create(&self->bystander, 0);
 	guest_load(&self->bystander, halts64);
 	guest_mode(&self->bystander, MODE_LONG, GUEST_CODE);
+	self->bystander.run->cr8 = 5;
 }
 
 FIXTURE_TEARDOWN(bad)
@@ -451,6 +488,7 @@ static void restore(struct guest *g, const struct state *good,
 {
 	must(g->vcpu, KVM_SET_SREGS, &good->sregs);
 	must(g->vcpu, KVM_SET_REGS, &good->regs);
+	g->run->cr8 = good->sregs.cr8;
 	if (guest_run(g) == KVM_EXIT_HLT)
 		return;
 	tally->spoiled++;
@@ -467,6 +505,7 @@ static void run_kind(struct __test_metadata *_metadata, struct guest *g,
 
 	for (u32 n = 0; ; n++) {
 		good_state(g, &good);
+		good.sregs.cr8 = g->run->cr8 = 3;
 		bad = good;
 		if (!kind->spoil(&bad, n))
 			return;
@@ -478,6 +517,10 @@ static void run_kind(struct __test_metadata *_metadata, struct guest *g,
 			EXPECT_TRUE(ret == 0 || ret == -EINVAL ||
 				    ret == -EINTR || ret == -EFAULT)
 				TH_LOG("%s, number %u: %d", kind->name, n, ret);
+		}
+		if (!ret && g->run->exit_reason == KVM_EXIT_FAIL_ENTRY) {
+			tally->failed++;
+			check_failed_entry(_metadata, g, &bad);
 		}
 		restore(g, &good, tally);
 		guest_run_to(bystander, KVM_EXIT_HLT);
@@ -491,8 +534,8 @@ TEST_F_TIMEOUT(bad, states, 120)
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
 		run_kind(_metadata, &self->g, &self->bystander, &kinds[i],
 			 &tally);
-	TH_LOG("%u states, %u refused, %u tried, %u vCPUs spoiled",
-	       tally.states, tally.refused, tally.ran, tally.spoiled);
+	TH_LOG("%u states, %u refused, %u tried, %u failed to enter, %u vCPUs spoiled",
+	       tally.states, tally.refused, tally.ran, tally.failed, tally.spoiled);
 	EXPECT_GE(tally.states, 300);
 }
 

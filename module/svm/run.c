@@ -284,6 +284,22 @@ static void translate(const struct vmcb *vmcb, struct mk_exit *x)
 	}
 }
 
+/*
+ * An entry that fails the CPU's checks leaves the guest's state as it was. QEMU's CPU puts
+ * its host's there, which nobody is to see: then the vCPU has none any more.
+ */
+static void disown_state(const struct mk_cpu *cpu, struct vmcb_save_area *a)
+{
+	if (a->rip == cpu->rip)
+		return;
+	memset(a, 0, sizeof(*a));
+	a->rip = cpu->rip;
+	a->rsp = cpu->gpr[MK_RSP];
+	a->rax = cpu->gpr[MK_RAX];
+	a->rflags = cpu->rflags;
+	a->efer = EFER_SVME;
+}
+
 /* struct mk_backend.run */
 void svm_run(struct mk_cpu *cpu, struct mk_exit *x)
 {
@@ -359,6 +375,8 @@ again:
 		cpu->spec_ctrl = a->spec_ctrl;
 	else if (static_cpu_has(X86_FEATURE_MSR_SPEC_CTRL))
 		cpu->spec_ctrl = s->entry.spec_ctrl;
+	if (unlikely(c->exit_code == SVM_EXIT_ERR))
+		disown_state(cpu, a);
 	cpu->gpr[MK_RAX] = a->rax;
 	cpu->gpr[MK_RSP] = a->rsp;
 	cpu->rip = a->rip;
