@@ -19,26 +19,6 @@
 #define MISC_MWAIT	BIT(18)
 #define CPUID1_MONITOR	BIT(3)
 
-/* What the headers of 6.1 lack. */
-#ifndef KVM_CAP_USER_MEMORY2
-#define KVM_CAP_USER_MEMORY2	231
-struct kvm_userspace_memory_region2 {
-	__u32 slot, flags;
-	__u64 guest_phys_addr, memory_size, userspace_addr, guest_memfd_offset;
-	__u32 guest_memfd, pad1;
-	__u64 pad2[14];
-};
-#define KVM_SET_USER_MEMORY_REGION2 _IOW(KVMIO, 0x49, struct kvm_userspace_memory_region2)
-#define KVM_MEM_GUEST_MEMFD	BIT(2)
-#endif
-#ifndef KVM_CAP_PRE_FAULT_MEMORY
-#define KVM_CAP_PRE_FAULT_MEMORY 236
-struct kvm_pre_fault_memory {
-	__u64 gpa, size, flags, padding[5];
-};
-#define KVM_PRE_FAULT_MEMORY	_IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)
-#endif
-
 GUEST_FIXTURE(caps, WITH_IRQCHIP)
 
 static int enable(int vm, u32 cap, u64 arg)

@@ -236,9 +236,22 @@ static union {
 		u8 mask[8];
 	} signals;
 	struct kvm_irqchip irqchip;
+	struct kvm_x86_mce mce;
+	struct kvm_enable_cap cap;
+	struct kvm_interrupt interrupt;
+	struct kvm_msr_filter filter;
+	struct kvm_pre_fault_memory pre_fault;
+	struct kvm_userspace_memory_region2 region2;
+	struct kvm_coalesced_mmio_zone zone;
+	struct kvm_device_attr attr;
 	struct minikvm_exits exits;
 	u64 number;
 } arg;
+
+/* What some of them point to. */
+static u8 all_ones[8] = { 0xff };
+static u64 tsc_offset;
+static u8 elsewhere[16 * PAGE] __attribute__((aligned(PAGE)));
 
 enum on { DEVICE, THE_VM, VCPU };
 
@@ -269,6 +282,48 @@ static void prepare_arg(unsigned long request)
 		break;
 	case MINIKVM_GET_EXITS:
 		arg.exits.nr = 100;
+		break;
+	case KVM_GET_MSR_FEATURE_INDEX_LIST:
+		arg.msr_list.head.nmsrs = ARRAY_SIZE(arg.msr_list.list);
+		break;
+	case KVM_X86_SETUP_MCE:
+		arg.number = 10;	/* banks */
+		break;
+	case KVM_X86_SET_MCE:
+		arg.mce.status = BIT(63);
+		arg.mce.bank = 1;
+		break;
+	case KVM_ENABLE_CAP:
+		arg.cap.cap = KVM_CAP_X86_USER_SPACE_MSR;
+		arg.cap.args[0] = KVM_MSR_EXIT_REASON_UNKNOWN;
+		break;
+	case KVM_INTERRUPT:
+		arg.interrupt.irq = 0x20;
+		break;
+	case KVM_X86_SET_MSR_FILTER:
+		arg.filter.ranges[0] = (struct kvm_msr_filter_range){
+			.flags = KVM_MSR_FILTER_READ, .base = 0x174, .nmsrs = 3, .bitmap = all_ones };
+		break;
+	case KVM_PRE_FAULT_MEMORY:
+		arg.pre_fault.size = HUGE;
+		break;
+	case KVM_SET_USER_MEMORY_REGION2:
+		arg.region2.slot = 2;
+		arg.region2.guest_phys_addr = GPA + 2 * HUGE;
+		arg.region2.memory_size = sizeof(elsewhere);
+		arg.region2.userspace_addr = (uintptr_t)elsewhere;
+		break;
+	case KVM_REGISTER_COALESCED_MMIO:
+	case KVM_UNREGISTER_COALESCED_MMIO:
+		arg.zone.addr = GUEST_MMIO + 2 * PAGE;
+		arg.zone.size = 8;
+		break;
+	case KVM_HAS_DEVICE_ATTR:
+	case KVM_GET_DEVICE_ATTR:
+	case KVM_SET_DEVICE_ATTR:
+		arg.attr.group = KVM_VCPU_TSC_CTRL;
+		arg.attr.attr = KVM_VCPU_TSC_OFFSET;
+		arg.attr.addr = (uintptr_t)&tsc_offset;
 		break;
 	}
 }
@@ -322,6 +377,8 @@ static bool cannot_set(unsigned long request, int ret)
 
 ONE(get_supported_cpuid, 0, DEVICE, KVM_GET_SUPPORTED_CPUID)
 ONE(get_msr_index_list, 0, DEVICE, KVM_GET_MSR_INDEX_LIST)
+ONE(get_msr_feature_index_list, 0, DEVICE, KVM_GET_MSR_FEATURE_INDEX_LIST)
+ONE(get_mce_cap_supported, 0, DEVICE, KVM_X86_GET_MCE_CAP_SUPPORTED)
 ONE(minikvm_get_host, 0, DEVICE, MINIKVM_GET_HOST)
 
 PAIR(irqchip, WITH_IRQCHIP, THE_VM, KVM_GET_IRQCHIP, KVM_SET_IRQCHIP)
@@ -330,6 +387,11 @@ PAIR(pit2, WITH_PIT, THE_VM, KVM_GET_PIT2, KVM_SET_PIT2)
 PAIR(clock, 0, THE_VM, KVM_GET_CLOCK, KVM_SET_CLOCK)
 ONE(irq_line, WITH_IRQCHIP, THE_VM, KVM_IRQ_LINE)
 ONE(irq_line_status, WITH_IRQCHIP, THE_VM, KVM_IRQ_LINE_STATUS)
+ONE(enable_cap, 0, THE_VM, KVM_ENABLE_CAP)
+ONE(set_msr_filter, 0, THE_VM, KVM_X86_SET_MSR_FILTER)
+ONE(set_user_memory_region2, 0, THE_VM, KVM_SET_USER_MEMORY_REGION2)
+ONE(register_coalesced_mmio, 0, THE_VM, KVM_REGISTER_COALESCED_MMIO)
+ONE(unregister_coalesced_mmio, 0, THE_VM, KVM_UNREGISTER_COALESCED_MMIO)
 
 PAIR(regs, 0, VCPU, KVM_GET_REGS, KVM_SET_REGS)
 PAIR(sregs, 0, VCPU, KVM_GET_SREGS, KVM_SET_SREGS)
@@ -342,6 +404,17 @@ PAIR(msrs, 0, VCPU, KVM_GET_MSRS, KVM_SET_MSRS)
 PAIR(cpuid2, 0, VCPU, KVM_GET_CPUID2, KVM_SET_CPUID2)
 PAIR(lapic, WITH_IRQCHIP, VCPU, KVM_GET_LAPIC, KVM_SET_LAPIC)
 PAIR(mp_state, WITH_IRQCHIP, VCPU, KVM_GET_MP_STATE, KVM_SET_MP_STATE)
+PAIR(sregs2, 0, VCPU, KVM_GET_SREGS2, KVM_SET_SREGS2)
+PAIR(device_attr, 0, VCPU, KVM_GET_DEVICE_ATTR, KVM_SET_DEVICE_ATTR)
+ONE(has_device_attr, 0, VCPU, KVM_HAS_DEVICE_ATTR)
+ONE(get_xsave2, 0, VCPU, KVM_GET_XSAVE2)
+ONE(setup_mce, 0, VCPU, KVM_X86_SETUP_MCE)
+ONE(set_mce, 0, VCPU, KVM_X86_SET_MCE)
+ONE(set_guest_debug, 0, VCPU, KVM_SET_GUEST_DEBUG)
+ONE(interrupt, 0, VCPU, KVM_INTERRUPT)
+ONE(translate, 0, VCPU, KVM_TRANSLATE)
+ONE(pre_fault_memory, 0, VCPU, KVM_PRE_FAULT_MEMORY)
+ONE(set_vapic_addr, WITH_IRQCHIP, VCPU, KVM_SET_VAPIC_ADDR)
 ONE(set_signal_mask, 0, VCPU, KVM_SET_SIGNAL_MASK)
 ONE(minikvm_get_exits, 0, VCPU, MINIKVM_GET_EXITS)
 ONE(minikvm_get_death, 0, VCPU, MINIKVM_GET_DEATH)
@@ -474,6 +547,27 @@ static void another_second(struct guest *g)
 FAULTS(create_second_vcpu, .prepare = prepare_second_vcpu, .call = call_second_vcpu,
        .undo = another_second)
 
+static int call_stats(struct guest *g)
+{
+	opened = ioctl(g->vcpu, KVM_GET_STATS_FD, NULL);
+	return opened < 0 ? -errno : 0;
+}
+
+static int prepare_stats(struct guest *g)
+{
+	return call_stats(g);
+}
+
+static int call_read_stats(struct guest *g)
+{
+	u8 all[8192];
+
+	return pread(opened, all, sizeof(all), 0) < 0 ? -errno : 0;
+}
+
+FAULTS(get_stats_fd, .call = call_stats, .undo = close_it)
+FAULTS(read_stats, .prepare = prepare_stats, .call = call_read_stats)
+
 static void *mapped;
 
 static int call_mmap(struct guest *g)
@@ -556,6 +650,26 @@ static int call_get_log(struct guest *g)
 }
 
 FAULTS(get_dirty_log, .prepare = prepare_logged, .call = call_get_log)
+
+static int call_clear_log(struct guest *g)
+{
+	u64 bits[HUGE / PAGE / 64] = { ~0ull };
+	struct kvm_clear_dirty_log log = {
+		.slot = 1, .num_pages = HUGE / PAGE, .dirty_bitmap = bits };
+
+	return outcome(ioctl(g->vm, KVM_CLEAR_DIRTY_LOG, &log));
+}
+
+static int prepare_clear_log(struct guest *g)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, .args = { 1 } };
+
+	if (ioctl(g->vm, KVM_ENABLE_CAP, &cap))
+		return -1;
+	return prepare_logged(g);
+}
+
+FAULTS(clear_dirty_log, .prepare = prepare_clear_log, .call = call_clear_log)
 
 /* --- KVM_RUN --- */
 
