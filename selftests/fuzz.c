@@ -86,12 +86,14 @@ u32 odd_msr(struct rng *r)
 		0xc001001f, 0xc0010063, 0xc0010114, 0xc0010115, 0xc0010117,
 		0xc001011f, 0xc0011022, 0xc0011029,
 	};
+	u32 msr;
 
 	switch (rng_below(r, 8)) {
 	case 0: return 0x800 + rng_below(r, 0x40);
 	case 1: return rng_next(r);
 	}
-	return PICK(r, msrs) + (one_in(r, 16) ? rng_below(r, 8) : 0);
+	msr = PICK(r, msrs) + (one_in(r, 16) ? rng_below(r, 8) : 0);
+	return msr == 0xc0000080 && emulator_is_spared() ? 0xc0000081 : msr;
 }
 
 u64 odd_address(struct rng *r)
@@ -253,11 +255,20 @@ static void emit_control(struct stream *s)
 	bool debug = one_in(r, 4);
 	u8 nr = debug ? rng_below(r, 8) : PICK(r, numbers);
 	u32 bit = 1u << rng_below(r, 32);
+	bool any = one_in(r, 8);
 
+	if (emulator_is_spared() && debug) {
+		nr = nr == 5 || nr == 7 ? 6 : nr;
+	} else if (emulator_is_spared() && nr == 4) {
+		any = false;
+		bit &= ~CR4_PAE;
+	} else if (emulator_is_spared() && nr == 8) {
+		nr = 3;
+	}
 	if (s->bits == 64 && nr >= 8)
 		EMIT(s, 0x44);
 	EMIT(s, 0x0f, debug ? 0x21 : 0x20, 0xc0 | (nr & 7) << 3);
-	if (one_in(r, 8)) {
+	if (any) {
 		emit_load(s, AX, odd_value(r));
 	} else {
 		if (s->bits == 16)
@@ -319,6 +330,16 @@ static void emit_jump(struct stream *s)
 	}
 }
 
+/* MOV to a segment register with a number above 5 becomes LEA. */
+void spare_emulator(u8 *code, size_t bytes)
+{
+	if (!emulator_is_spared())
+		return;
+	for (size_t i = 0; i + 1 < bytes; i++)
+		if (code[i] == 0x8e && (code[i + 1] >> 3 & 7) > 5)
+			code[i] = 0x8d;
+}
+
 void hostile_code(struct rng *r, u8 *code, size_t bytes, unsigned int bits)
 {
 	struct stream s = { .r = r, .at = code, .end = code + bytes, .bits = bits };
@@ -341,6 +362,7 @@ void hostile_code(struct rng *r, u8 *code, size_t bytes, unsigned int bits)
 			break;
 		}
 	}
+	spare_emulator(code, bytes);
 }
 
 static void on_tick(int signal)
@@ -392,7 +414,7 @@ enum child child_wait(pid_t pid, unsigned int seconds, int *status)
 
 const char *kernel_complaint(void)
 {
-	/* As scripts/l1/init has them. */
+	/* As scripts/l1/complaints has them. */
 	static const char *const words[] = {
 		"WARNING: ", "BUG: ", "BUG at ", "Oops", "KASAN", "UBSAN", "rcu: INFO",
 		"refcount_t:", "unchecked MSR", "INFO: possible", "INFO: suspicious",
@@ -543,4 +565,11 @@ bool guests_may_enter(void)
 	const char *wish = getenv("MINIKVM_FUZZ_ENTER");
 
 	return !wish || *wish != '0';
+}
+
+bool emulator_is_spared(void)
+{
+	const char *wish = getenv("MINIKVM_FUZZ_ENTER");
+
+	return wish && !strcmp(wish, "spare");
 }

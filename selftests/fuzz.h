@@ -77,9 +77,17 @@ u64 now_ms(void);
 bool host_is_vmx(void);
 /*
  * May guests run that do anything? Not with MINIKVM_FUZZ_ENTER=0, which is for
- * emulators: QEMU 10.0 dies of some of them (segmentation fault), and Bochs 2.7 holds
- * the host's interrupts back while the guest's are off; with stock KVM, too.
+ * emulators: Bochs 2.7 holds the host's interrupts back while the guest's are off; with
+ * stock KVM, too.
+ *
+ * With MINIKVM_FUZZ_ENTER=spare they may do anything but what QEMU 10.0 is known to die
+ * of, whoever does it: the code of MOV to a segment register that does not exist is a
+ * segmentation fault; a #VMEXIT with the guest's EFER.LME set and CR4.PAE clear leaves
+ * the host with the guest's CR0; a data breakpoint must not hit what the delivery of an
+ * exception reads or writes, nor CR8 be written while a virtual interrupt waits.
  */
 bool guests_may_enter(void);
+bool emulator_is_spared(void);
+void spare_emulator(u8 *code, size_t bytes);	/* code that changed */
 
 #endif

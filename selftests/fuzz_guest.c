@@ -107,6 +107,8 @@ static void spoil_system(struct guest *g, struct rng *r)
 		memset(sregs.interrupt_bitmap, 0, sizeof(sregs.interrupt_bitmap));
 		if (one_in(r, 8))
 			sregs.interrupt_bitmap[rng_below(r, 4)] = BIT(rng_below(r, 64));
+		if ((sregs.efer & EFER_LME) && emulator_is_spared())
+			sregs.cr4 |= CR4_PAE;
 		try_set(g, KVM_SET_SREGS, &sregs);
 	}
 	for (u32 i = rng_below(r, 6); i; i--) {
@@ -129,6 +131,8 @@ static void spoil_system(struct guest *g, struct rng *r)
 	}
 	if (one_in(r, 4) && !ioctl(g->vcpu, KVM_GET_DEBUGREGS, other)) {
 		scramble(r, other, 48, 2);
+		if (emulator_is_spared())
+			((struct kvm_debugregs *)other)->dr7 = 0x400;
 		try_set(g, KVM_SET_DEBUGREGS, other);
 	}
 	if (one_in(r, 8) && !ioctl(g->vcpu, KVM_GET_XSAVE, other)) {
@@ -168,7 +172,10 @@ static void disturb(struct guest *g, struct rng *r)
 	case 1: ioctl(g->vcpu, KVM_INTERRUPT, &interrupt); break;
 	case 2: ioctl(g->vm, KVM_IRQ_LINE, &line); break;
 	case 3: ioctl(g->vm, KVM_SIGNAL_MSI, &msi); break;
-	case 4: scramble(r, guest_at(g, GUEST_CODE), 2 * PAGE, 16); break;
+	case 4:
+		scramble(r, guest_at(g, GUEST_CODE), 2 * PAGE, 16);
+		spare_emulator(guest_at(g, GUEST_CODE), 2 * PAGE);
+		break;
 	case 5: scramble(r, guest_at(g, GUEST_GDT), 0x8000, 4); break;
 	case 6: spoil_registers(g, r, GUEST_CODE + rng_below(r, PAGE)); break;
 	default: spoil_system(g, r); break;
@@ -387,7 +394,8 @@ int main(int argc, char **argv)
 
 		number = first != ~0ull ? first : guests;
 		if (getenv("MINIKVM_FUZZ_VERBOSE"))
-			printf("fuzz: MINIKVM_SEED=%u MINIKVM_FUZZ_PROGRAM=%llu\n", seed, number);
+			printf("fuzz: MINIKVM_SEED=%u MINIKVM_FUZZ_PROGRAM=%llu after %llu guests, %llu exits, %llu runs\n",
+			       seed, number, guests, totals->exits, totals->runs);
 		why = guest_try_one(guest_seed(seed, number));
 		guests++;
 		cover_end();

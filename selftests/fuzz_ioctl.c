@@ -106,6 +106,28 @@ static void fill_region(struct rng *r, void *buffer)
 		region->userspace_addr = (uintptr_t)memory;
 }
 
+/* Where a range begins, and how long it is. */
+static void fill_gpa(struct rng *r, void *buffer)
+{
+	u64 *words = buffer;
+
+	memset(words, 0, 64);
+	words[0] = odd_address(r) & (one_in(r, 4) ? ~0ull : -PAGE);
+	words[1] = rng_below(r, 64) * PAGE;
+	if (one_in(r, 8))
+		scramble(r, words, 24, 2);
+}
+
+static void fill_attr(struct rng *r, void *buffer)
+{
+	static u64 value;
+	struct kvm_device_attr *attr = buffer;
+
+	*attr = (struct kvm_device_attr){ .addr = (uintptr_t)&value };
+	if (one_in(r, 4))
+		scramble(r, attr, sizeof(*attr), 2);
+}
+
 static void fill_msrs(struct rng *r, void *buffer)
 {
 	struct kvm_msrs *msrs = buffer;
@@ -115,6 +137,21 @@ static void fill_msrs(struct rng *r, void *buffer)
 		msrs->entries[i].index = odd_msr(r);
 		msrs->entries[i].data = odd_value(r);
 	}
+}
+
+static void fill_filter(struct rng *r, void *buffer)
+{
+	static u8 bitmap[64];
+	struct kvm_msr_filter *filter = buffer;
+
+	fill_random(r, bitmap, sizeof(bitmap));
+	memset(filter, 0, sizeof(*filter));
+	for (u32 i = rng_below(r, 4); i; i--)
+		filter->ranges[i] = (struct kvm_msr_filter_range){
+			.flags = 1 + rng_below(r, 3), .nmsrs = rng_below(r, sizeof(bitmap) * 8),
+			.base = odd_msr(r), .bitmap = bitmap };
+	if (one_in(r, 4))
+		scramble(r, filter, sizeof(*filter), 2);
 }
 
 static void fill_cpuid(struct rng *r, void *buffer)
@@ -369,13 +406,41 @@ static void act_boot(struct rng *r, u8 who)
 	ioctl(vcpu, KVM_SET_REGS, &regs);
 }
 
+/* Read while the vCPU or its VM may go at any time. */
+static void act_stats(struct rng *r, u8 who)
+{
+	int fd = ioctl(one_in(r, 2) ? vm_of(who) : vcpu_of(who), KVM_GET_STATS_FD, NULL);
+	u8 some[4096];
+
+	if (fd < 0)
+		return;
+	for (u32 i = rng_below(r, 4); i; i--)
+		(void)!pread(fd, some, rng_below(r, sizeof(some)), rng_below(r, sizeof(some)));
+	close(fd);
+}
+
+/*
+ * What QEMU does not survive (fuzz.h), as far as a state can be asked for; another thread
+ * may set one in between.
+ */
+static bool risky(int vcpu)
+{
+	struct kvm_debugregs debug;
+	struct kvm_sregs sregs;
+
+	if (!emulator_is_spared())
+		return false;
+	return ioctl(vcpu, KVM_GET_SREGS, &sregs) || ioctl(vcpu, KVM_GET_DEBUGREGS, &debug) ||
+	       (debug.dr7 & 0xff) || ((sregs.efer & EFER_LME) && !(sregs.cr4 & CR4_PAE));
+}
+
 static void act_run(struct rng *r, u8 who)
 {
 	volatile struct kvm_run *run = runs[who % NR_VCPUS];
 	int vcpu = vcpus[who % NR_VCPUS];
 
 	for (u32 rounds = 1 + rng_below(r, 8); rounds && run; rounds--) {
-		run->immediate_exit = no_entry || one_in(r, 8);
+		run->immediate_exit = no_entry || one_in(r, 8) || risky(vcpu);
 		run->request_interrupt_window = one_in(r, 4);
 		if (one_in(r, 4))
 			run->cr8 = one_in(r, 4) ? odd_value(r) : rng_below(r, 16);
@@ -478,6 +543,7 @@ static const struct op {
 	ACT(12, run),
 
 	IOCTL(VM, 8, SET_USER_MEMORY_REGION, .fill = fill_region),
+	{ "SET_USER_MEMORY_REGION2", VM, 2, KVM_SET_USER_MEMORY_REGION2, .fill = fill_region },
 	{ "SET_CPUID2", VCPU, 2, KVM_SET_CPUID2, .fill = fill_cpuid, .by_pointer = true },
 	ACT(2, map_run), ACT(1, unmap_run), ACT(1, close_vm), ACT(1, close_vcpu),
 	ACT(6, event), ACT(3, write_run), ACT(4, memory), ACT(2, fork), ACT(1, exit),
@@ -515,7 +581,9 @@ static const struct op {
 	IOCTL(VM, 2, IRQ_LINE_STATUS, .fill = fill_line),
 	IOCTL(VM, 1, REGISTER_COALESCED_MMIO),
 	IOCTL(VM, 1, UNREGISTER_COALESCED_MMIO),
-	IOCTL(VM, 1, X86_SET_MSR_FILTER),
+	IOCTL(VM, 2, X86_SET_MSR_FILTER, .fill = fill_filter),
+	IOCTL(VM, 1, SET_TSC_KHZ, .fill = fill_small),
+	IOCTL(VM, 1, GET_NR_MMU_PAGES, .fill = fill_zero),
 	IOCTL(VM, 1, REINJECT_CONTROL),
 	IOCTL(VM, 1, SET_NR_MMU_PAGES, .fill = fill_small),
 
@@ -536,7 +604,11 @@ static const struct op {
 	IOCTL(VCPU, 2, SET_SIGNAL_MASK, .fill = fill_mask, .by_pointer = true),
 	IOCTL(VCPU, 1, GET_TSC_KHZ),
 	IOCTL(VCPU, 1, SET_TSC_KHZ, .fill = fill_small),
-	IOCTL(VCPU, 1, TRANSLATE),
+	IOCTL(VCPU, 2, TRANSLATE, .fill = fill_gpa),
+	IOCTL(VCPU, 2, PRE_FAULT_MEMORY, .fill = fill_gpa),
+	IOCTL(VCPU, 1, GET_DEVICE_ATTR, .fill = fill_attr),
+	IOCTL(VCPU, 1, SET_DEVICE_ATTR, .fill = fill_attr),
+	ACT(1, stats),
 	IOCTL(VCPU, 3, SET_GUEST_DEBUG, .fill = fill_small),
 	IOCTL(VCPU, 1, ENABLE_CAP, .fill = fill_cap),
 	IOCTL(VCPU, 1, KVMCLOCK_CTRL),

@@ -76,9 +76,20 @@ machine_prepare()
 # Start the emulator under the deadline, with its pid where machine_stop finds it.
 machine_emulate()
 {
+	ulimit -c 0	# of all its memory
 	timeout -k 5 "$deadline" "$@" <>"${keyboard:-/dev/null}" &
 	echo $! >"$work/pid"
-	wait $!
+	wait $! || echo $? >"$work/emulator-status"
+}
+
+# By a signal that it raised itself: SIGABRT, SIGSEGV and the like, not that of machine_stop.
+emulator_crashed()
+{
+	[ -e "$work/emulator-status" ] || return
+	case $(cat "$work/emulator-status") in
+	132 | 134 | 135 | 136 | 139) ;;
+	*) return 1 ;;
+	esac
 }
 
 # Copy the console (stdin) to the log, and lines from L1's "begin" to its "status" to
@@ -129,12 +140,13 @@ machine_shell()
 }
 
 # Run command $1 in the machine. Returns the status of the command; 124 when it hung or
-# the deadline passed; 125 when L1 died or its kernel complained.
+# the deadline passed; 125 when L1 died or its kernel complained; 126 when the emulator
+# was at fault.
 machine_run()
 {
 	local status started=$SECONDS
 	machine_load "$1"
-	rm -f "$work"/{status,stalled,explained}
+	rm -f "$work"/{status,stalled,explained,emulator-status}
 	say "$machine: $("${machine}_name"), kernel $series, $cpus CPU, deadline $deadline s, log $log"
 	"${machine}_start" 2>"$work/emulator" | watch_console || true
 	if [ ! -e "$work/status" ]; then
@@ -143,6 +155,9 @@ machine_run()
 			say "$machine: $(cat "$work/stalled"); it ended with:"
 		elif ((SECONDS - started >= deadline)); then
 			say "$machine: deadline of $deadline s reached; the console ended with:"
+		elif emulator_crashed; then
+			status=126
+			say "$machine: the emulator itself crashed after $((SECONDS - started)) s; the console ended with:"
 		else
 			status=125
 			say "$machine: L1 died after $((SECONDS - started)) s; the console ended with:"
