@@ -35,6 +35,17 @@ build_module()
 	module_deps "$2/minikvm.ko" >"$2/minikvm.deps"
 }
 
+# The module that makes mistakes (selftests/detectors), for release $1, into root $2.
+build_trip()
+{
+	local dir=$CACHE/build/trip-$1
+	mkdir -p "$dir"
+	cp -u --preserve=timestamps "$TOP"/selftests/detectors/* "$dir/"
+	locked "trip-$1" make -s -C "$(headers_dir "$1")" M="$dir" modules >"$dir/log" 2>&1 ||
+		die "trip.ko does not build for $1: $(tail -n 5 "$dir/log")"
+	objcopy --strip-debug "$dir/trip.ko" "$2/trip.ko"
+}
+
 # Launcher and test programs into root $1.
 build_userspace()
 {
