@@ -90,6 +90,7 @@ struct mk_cpu {
 
 	u64 cr8;			/* TPR bits 7:4; see cr8_free */
 	bool cr8_free;			/* (constant) the guest may change it without an exit */
+	u32 exits_off;			/* (constant) KVM_X86_DISABLE_EXITS_*: the guest does these itself */
 	u8 cr8_threshold;		/* core -> run(): exit when CR8 falls below this */
 	u64 xcr0, xss;
 	u32 pkru;			/* guest's, while the host's is loaded */

@@ -6,6 +6,8 @@
  *
  * Source: KVM's API document. Read next: state.c.
  */
+#include <signal.h>
+#include <sys/time.h>
 #include "kselftest_harness.h"
 
 #include "guest.h"
@@ -18,6 +20,10 @@
 #define MSR_MISC_ENABLE	0x1a0
 #define MISC_MWAIT	BIT(18)
 #define CPUID1_MONITOR	BIT(3)
+
+#ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
+#define KVM_CAP_X86_APIC_BUS_CYCLES_NS	237
+#endif
 
 GUEST_FIXTURE(caps, WITH_IRQCHIP)
 
@@ -148,6 +154,108 @@ TEST_F(caps, monitor_and_mwait)
 	guest_call(g, guest_waits, true);
 	EXPECT_EQ(guest_finish(g), both(NO_FAULT, true));
 }
+
+/* --- Exits that userspace can do without --- */
+
+static volatile u32 interrupts;
+
+static void on_interrupt(struct guest_frame *frame)
+{
+	interrupts++;
+}
+
+static u32 guest_halts(u64 unused)
+{
+	guest_handlers[0x40] = on_interrupt;
+	sti();
+	while (!interrupts)
+		asm volatile("hlt" : : : "memory");
+	return interrupts;
+}
+
+static void on_alarm(int signal)
+{
+}
+
+/* Nobody hears of HLT then; the next interrupt is what ends it. */
+TEST_F(caps, halted_without_an_exit)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_X86_DISABLE_EXITS,
+				      .args = { KVM_X86_DISABLE_EXITS_HLT } };
+	struct sigaction action = { .sa_handler = on_alarm };
+	struct itimerval soon = { .it_value.tv_usec = 20000 };
+	struct kvm_interrupt interrupt = { .irq = 0x40 };
+	struct guest g;
+
+	if (!(must(self->g.kvm, KVM_CHECK_EXTENSION, KVM_CAP_X86_DISABLE_EXITS) &
+	      KVM_X86_DISABLE_EXITS_HLT))
+		SKIP(return, "HLT always exits here");
+	EXPECT_EQ(enable(self->g.vm, KVM_CAP_X86_DISABLE_EXITS, BIT(20)), -EINVAL);
+	guest_create_cap(&g, 0, &cap);
+	sigaction(SIGALRM, &action, NULL);
+	guest_call(&g, guest_halts, 0);
+	for (int i = 0; i < 3; i++) {
+		setitimer(ITIMER_REAL, &soon, NULL);
+		ASSERT_EQ(outcome(ioctl(g.vcpu, KVM_RUN, 0)), -EINTR);
+	}
+	must(g.vcpu, KVM_INTERRUPT, &interrupt);
+	EXPECT_EQ(guest_finish(&g), 1);
+	/* With exits it is userspace's to wait. */
+	guest_destroy(&g);
+	guest_create(&g, 0);
+	guest_call(&g, guest_halts, 0);
+	guest_run_to(&g, KVM_EXIT_HLT);
+	guest_destroy(&g);
+}
+
+/* --- The local APIC's clock --- */
+
+#define LAPIC(reg)	(0xfee00000ul + (reg))
+
+/* Counts of the timer while the TSC counts @ticks. */
+static u32 guest_counts(u64 ticks)
+{
+	u64 start, now;
+	u32 left;
+
+	mmio_write(LAPIC(0xf0), 0x1ff);
+	mmio_write(LAPIC(0x320), 0x10000);
+	mmio_write(LAPIC(0x3e0), 0xb);
+	mmio_write(LAPIC(0x380), ~0u);
+	start = __builtin_ia32_rdtsc();
+	do {
+		left = mmio_read(LAPIC(0x390));
+		now = __builtin_ia32_rdtsc();
+	} while (now - start < ticks);
+	return ~0u - left;
+}
+
+TEST_F(caps, apic_bus_cycle)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_X86_APIC_BUS_CYCLES_NS, .args = { 40 } };
+	u64 khz = must(self->g.vcpu, KVM_GET_TSC_KHZ, 0), count;
+	struct guest g;
+	int vm;
+
+	if (!device_has(KVM_CAP_X86_APIC_BUS_CYCLES_NS))
+		SKIP(return, "no KVM_CAP_X86_APIC_BUS_CYCLES_NS");
+	EXPECT_EQ(enable(self->g.vm, cap.cap, 40), -EINVAL);
+	vm = must(self->g.kvm, KVM_CREATE_VM, 0);
+	EXPECT_EQ(enable(vm, cap.cap, 40), -ENXIO);
+	EXPECT_EQ(enable(vm, cap.cap, 0), -EINVAL);
+	EXPECT_EQ(enable(vm, cap.cap, ~0ull), -EINVAL);
+	close(vm);
+
+	/* 20 ms; the last reading may be some way behind. */
+	guest_create_cap(&g, WITH_IRQCHIP, &cap);
+	guest_call(&g, guest_counts, khz * 20);
+	count = guest_finish(&g);
+	EXPECT_GT(count, 20000000 / 40 * 9 / 10);
+	EXPECT_LT(count, 20000000 / 40 * 2);
+	guest_destroy(&g);
+}
+
+/* --- Resets --- */
 
 TEST_F(caps, lint0_after_reset)
 {

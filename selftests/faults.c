@@ -553,20 +553,21 @@ static int call_stats(struct guest *g)
 	return opened < 0 ? -errno : 0;
 }
 
-static int prepare_stats(struct guest *g)
-{
-	return call_stats(g);
-}
-
 static int call_read_stats(struct guest *g)
 {
 	u8 all[8192];
+	int ret;
 
-	return pread(opened, all, sizeof(all), 0) < 0 ? -errno : 0;
+	ret = call_stats(g);
+	if (ret)
+		return ret;
+	ret = pread(opened, all, sizeof(all), 0) < 0 ? -errno : 0;
+	close(opened);
+	return ret;
 }
 
 FAULTS(get_stats_fd, .call = call_stats, .undo = close_it)
-FAULTS(read_stats, .prepare = prepare_stats, .call = call_read_stats)
+FAULTS(read_stats, .call = call_read_stats)
 
 static void *mapped;
 

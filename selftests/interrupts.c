@@ -560,6 +560,52 @@ static u32 guest_pit(u64 arg)
 	return 0;
 }
 
+/* How many ticks come in 20 ms, after some 50 in which none could. */
+static u32 guest_was_away(u64 ticks_of_20ms)
+{
+	u64 start;
+
+	guest_handlers[PIC_BASE] = on_pic;
+	pic_init((u8)~BIT(0), 0xff);
+	outb(0x43, 0x34);
+	outb(0x40, PIT_DIVISOR & 0xff);
+	outb(0x40, PIT_DIVISOR >> 8);
+	guest_sync(0);
+	start = __builtin_ia32_rdtsc();
+	sti();
+	while (__builtin_ia32_rdtsc() - start < ticks_of_20ms)
+		asm volatile("pause" : : : "memory");
+	cli();
+	return taken[PIC_BASE];
+}
+
+TEST_F(chips, pit_ticks_owed_and_lost)
+{
+	struct kvm_reinject_control control = { 0 };
+	struct guest *g = &self->g, other;
+	u64 khz = must(g->vcpu, KVM_GET_TSC_KHZ, 0);
+	u32 ticks[2], value;
+
+	if (!device_has(KVM_CAP_REINJECT_CONTROL))
+		SKIP(return, "no KVM_CAP_REINJECT_CONTROL");
+	guest_create(&other, WITH_IRQCHIP);
+	EXPECT_EQ(outcome(ioctl(other.vm, KVM_REINJECT_CONTROL, &control)), -ENXIO);
+	guest_destroy(&other);
+	EXPECT_EQ(outcome(ioctl(g->vm, KVM_REINJECT_CONTROL, NULL)), -EFAULT);
+	for (control.pit_reinject = 0; control.pit_reinject < 2; control.pit_reinject++) {
+		must(g->vm, KVM_REINJECT_CONTROL, &control);
+		guest_call(g, guest_was_away, khz * 20);
+		while (guest_run(g) != KVM_EXIT_IO || guest_port(g, &value) != PORT_SYNC)
+			;
+		usleep(50000);
+		ticks[control.pit_reinject] = guest_finish(g);
+	}
+	TH_LOG("%u ticks, and %u with those that were owed", ticks[0], ticks[1]);
+	EXPECT_GT(ticks[0], 5);
+	EXPECT_LT(ticks[0], 45);
+	EXPECT_GT(ticks[1], ticks[0] + 20);
+}
+
 TEST_F(chips, pit)
 {
 	struct kvm_pit_state2 pit;

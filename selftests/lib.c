@@ -166,6 +166,11 @@ int guest_add_vcpu(struct guest *g, unsigned int id)
 
 void guest_create(struct guest *g, unsigned int with)
 {
+	guest_create_cap(g, with, NULL);
+}
+
+void guest_create_cap(struct guest *g, unsigned int with, const struct kvm_enable_cap *cap)
+{
 	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
 	struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY };
 
@@ -179,6 +184,8 @@ void guest_create(struct guest *g, unsigned int with)
 		must(g->vm, KVM_ENABLE_CAP, &split);
 	if (with & WITH_PIT)
 		must(g->vm, KVM_CREATE_PIT2, &pit);
+	if (cap)
+		must(g->vm, KVM_ENABLE_CAP, cap);
 
 	g->mem_size = GUEST_MEM;
 	g->mem = mmap(NULL, g->mem_size, PROT_READ | PROT_WRITE,

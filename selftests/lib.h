@@ -141,6 +141,8 @@ int must_ioctl(int fd, unsigned long request, unsigned long arg,
 #define outcome(call) ({ int ret_ = (call); ret_ < 0 ? -errno : ret_; })
 
 void guest_create(struct guest *g, unsigned int with);
+/* The same, with a capability of the VM switched on before it has a vCPU. */
+void guest_create_cap(struct guest *g, unsigned int with, const struct kvm_enable_cap *cap);
 void guest_destroy(struct guest *g);
 /* Add a vCPU to g->vm; the caller closes the descriptor. */
 int guest_add_vcpu(struct guest *g, unsigned int id);

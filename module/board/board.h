@@ -104,6 +104,8 @@ int mk_pit_get2(struct mk_vm *vm, struct kvm_pit_state2 *state);
 int mk_pit_set2(struct mk_vm *vm, const struct kvm_pit_state2 *state);
 int mk_pit_get(struct mk_vm *vm, struct kvm_pit_state *state);
 int mk_pit_set(struct mk_vm *vm, const struct kvm_pit_state *state);
+/* KVM_REINJECT_CONTROL: are ticks that the guest was late for owed to it? As mk_pit_set(). */
+int mk_pit_reinject(struct mk_vm *vm, bool owed);
 
 /**
  * mk_lapic_get_state, mk_lapic_set_state - KVM_GET_LAPIC, KVM_SET_LAPIC

@@ -22,7 +22,7 @@
 #define LVT_TIMER_MODES	(APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE)
 
 /*
- * The timer. Its divider is a shift, since a count lasts 1 ns.
+ * The timer. A count lasts 1 ns, unless userspace says otherwise, times the divider.
  */
 
 static unsigned int divide_shift(const struct mk_lapic *apic)
@@ -30,6 +30,11 @@ static unsigned int divide_shift(const struct mk_lapic *apic)
 	u32 tdcr = mk_lapic_get(apic, APIC_TDCR);
 
 	return ((tdcr & 3) + (tdcr >> 1 & 4) + 1) & 7;
+}
+
+static u64 count_ns(const struct mk_lapic *apic)
+{
+	return apic->v->vm->apic_bus_ns << divide_shift(apic);
 }
 
 static enum hrtimer_restart timer_fired(struct hrtimer *timer)
@@ -58,12 +63,13 @@ static void timer_stop(struct mk_lapic *apic)
 /* Begin with @left counts to go, of as many as the initial count says. */
 static void timer_start(struct mk_lapic *apic, u32 left)
 {
-	unsigned int shift = divide_shift(apic);
+	u64 ns = count_ns(apic);
 
 	hrtimer_cancel(&apic->timer);
-	apic->period = (u64)mk_lapic_get(apic, APIC_TMICT) << shift;
+	apic->period = mk_lapic_get(apic, APIC_TMICT) * ns;
 	if (apic->period)
-		hrtimer_start(&apic->timer, (u64)left << shift, HRTIMER_MODE_REL_HARD);
+		hrtimer_start(&apic->timer, min_t(u64, left * ns, KTIME_MAX / 2),
+			      HRTIMER_MODE_REL_HARD);
 }
 
 static u32 current_count(const struct mk_lapic *apic)
@@ -76,7 +82,7 @@ static u32 current_count(const struct mk_lapic *apic)
 	/* Late: the next period has begun, though the host's timer has not said so yet. */
 	if (left < 0 && (mk_lapic_get(apic, APIC_LVTT) & APIC_LVT_TIMER_PERIODIC))
 		left += apic->period;
-	return left > 0 ? left >> divide_shift(apic) : 0;
+	return left > 0 ? div64_u64(left, count_ns(apic)) : 0;
 }
 
 static void set_deadline(struct mk_lapic *apic, u64 deadline)

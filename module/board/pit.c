@@ -44,6 +44,7 @@ struct mk_pit {
 	bool armed;			/* [B] it is meant to fire */
 	u64 edges;			/* [B] channel 0's since its count was loaded */
 	unsigned int owed;		/* [B] ticks */
+	bool loses;			/* [B] none is owed: KVM_REINJECT_CONTROL */
 };
 
 static u64 ns_to_clocks(u64 ns)
@@ -150,10 +151,10 @@ static enum hrtimer_restart tick(struct hrtimer *timer)
 		goto out;
 
 	edges = periodic(&pit->ch[0]) ? div_u64(elapsed(pit, 0), pit->ch[0].count) : 1;
-	if (edges > pit->edges + 1)
+	if (edges > pit->edges + 1 && !pit->loses)
 		pit->owed = min_t(u64, pit->owed + edges - pit->edges - 1, MAX_OWED);
 	pit->edges = edges;
-	if (pulse(pit) == 0 && pit->owed < MAX_OWED)
+	if (pulse(pit) == 0 && !pit->loses && pit->owed < MAX_OWED)
 		pit->owed++;
 
 	pit->armed = periodic(&pit->ch[0]);
@@ -414,6 +415,21 @@ int mk_pit_set(struct mk_vm *vm, const struct kvm_pit_state *state)
 	if (!pit)
 		return -ENXIO;
 	restore(pit, state->channels, READ_ONCE(pit->flags));
+	return 0;
+}
+
+int mk_pit_reinject(struct mk_vm *vm, bool owed)
+{
+	struct mk_pit *pit = find(vm);
+	unsigned long flags;
+
+	if (!pit)
+		return -ENXIO;
+	raw_spin_lock_irqsave(&pit->chip->lock, flags);
+	pit->loses = !owed;
+	if (!owed)
+		pit->owed = 0;
+	raw_spin_unlock_irqrestore(&pit->chip->lock, flags);
 	return 0;
 }
 

@@ -416,6 +416,21 @@ static void set_bits(u32 *reg, u32 bits, bool on)
 }
 
 /* Bits that mirror a register of the guest, and the sizes that follow XCR0. */
+/* KVM's leaves are where their signature is, which need not be the first place for one. */
+static struct kvm_cpuid_entry2 *pv_leaf(struct mk_vcpu *v)
+{
+	const struct kvm_cpuid_entry2 *e;
+	int i;
+
+	for (i = 0; i < v->nr_cpuid; i++) {
+		e = &v->cpuid[i];
+		if ((e->function & 0xffff00ff) == KVM_CPUID_SIGNATURE && e->ebx == SIGNATURE_EBX &&
+		    e->ecx == SIGNATURE_ECX && e->edx == SIGNATURE_EDX)
+			return entry(v, e->function + (KVM_CPUID_FEATURES - KVM_CPUID_SIGNATURE), 0);
+	}
+	return NULL;
+}
+
 void mk_cpuid_refresh(struct mk_vcpu *v)
 {
 	struct mk_cpu *cpu = &v->cpu;
@@ -436,6 +451,10 @@ void mk_cpuid_refresh(struct mk_vcpu *v)
 	e = entry(v, 0xd, 1);
 	if (e && (e->eax & (F(XSAVES) | F(XSAVEC))))
 		e->ebx = mk_xstate_size(cpu->xcr0 | cpu->xss, true);
+	/* Who halts without an exit cannot be kicked out of it. */
+	e = cpu->exits_off & KVM_X86_DISABLE_EXITS_HLT ? pv_leaf(v) : NULL;
+	if (e)
+		set_bits(&e->eax, BIT(KVM_FEATURE_PV_UNHALT), false);
 	mk_xstate_update(v);
 }
 
@@ -455,21 +474,11 @@ static const struct {
 	{ X86_CR4_LA57,		X86_FEATURE_LA57,	2 },
 };
 
-/* KVM's leaves are where their signature is, which need not be the first place for one. */
-static u32 pv_features(const struct mk_vcpu *v)
+static u32 pv_features(struct mk_vcpu *v)
 {
-	const struct kvm_cpuid_entry2 *e;
-	int i;
+	const struct kvm_cpuid_entry2 *e = pv_leaf(v);
 
-	for (i = 0; i < v->nr_cpuid; i++) {
-		e = &v->cpuid[i];
-		if ((e->function & 0xffff00ff) != KVM_CPUID_SIGNATURE || e->ebx != SIGNATURE_EBX ||
-		    e->ecx != SIGNATURE_ECX || e->edx != SIGNATURE_EDX)
-			continue;
-		e = mk_cpuid_find(v, e->function + (KVM_CPUID_FEATURES - KVM_CPUID_SIGNATURE), 0);
-		return e ? e->eax : 0;
-	}
-	return 0;
+	return e ? e->eax : 0;
 }
 
 /*

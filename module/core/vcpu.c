@@ -291,6 +291,7 @@ struct mk_vcpu *mk_vcpu_create(struct mk_vm *vm, u32 id)
 	preempt_notifier_init(&v->preempt, &preempt_ops);
 	v->cpu.host_cpu = -1;
 	v->cpu.tdp_root = vm->tdp_root;
+	v->cpu.exits_off = READ_ONCE(vm->exits_off);
 	v->cpu.cr8_free = board && tpr_shadow && mk_hw->caps->tpr_shadow;
 
 	pages = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);

@@ -30,6 +30,7 @@ struct mk_vm *mk_vm_create(void)
 
 	mutex_init(&vm->lock);
 	vm->max_vcpu_id = MK_MAX_VCPU_ID;
+	vm->apic_bus_ns = 1;
 	spin_lock_init(&vm->mmu_lock);
 	refcount_set(&vm->users, 1);
 	xa_init(&vm->vcpus);

@@ -109,6 +109,7 @@ struct mk_vm {
 	bool exit_on_emulation_failure;	/* (a) user-mode code of the guest ends it, too */
 	bool tells_payloads;		/* (a) KVM_CAP_EXCEPTION_PAYLOAD */
 	bool tells_triple_fault;	/* (a) KVM_CAP_X86_TRIPLE_FAULT_EVENT */
+	u32 exits_off;			/* (a) KVM_X86_DISABLE_EXITS_*, for vCPUs to come */
 	u32 msr_exits;			/* (a) KVM_MSR_EXIT_REASON_* that userspace wants to hear of */
 	bool platform_info_hidden;	/* (a) a guest that reads MSR_PLATFORM_INFO gets #GP */
 	bool apic_ids32;		/* (a) KVM_X2APIC_API_USE_32BIT_IDS */
@@ -118,6 +119,8 @@ struct mk_vm {
 	const struct mk_board_ops *board; /* set once under [L], with release semantics */
 	void *irqchip;			/* the board's own */
 	bool kernel_pic;		/* [L] until there is a vCPU: the board has a PIC, too */
+
+	u64 apic_bus_ns;		/* [L] until there is a vCPU: what a count of the timers lasts */
 
 	gpa_t tss_addr, ident_addr;	/* [L] */
 	struct mk_doorbells __rcu *doorbells[2]; /* [R] by enum mk_space; NULL: there are none */

@@ -17,13 +17,6 @@
 #include "door/door.h"
 
 #define NAME_SIZE	48
-
-struct counter {
-	const char *name;
-	u32 flags;		/* KVM_STATS_TYPE_*, _UNIT_* and _BASE_* */
-	u64 value;
-};
-
 #define MAX_STATS	(MK_EXIT_NR + 1)
 
 /* The ABI's struct kvm_stats_desc, whose name has no size of its own. */
@@ -51,7 +44,17 @@ struct source {
 	char id[NAME_SIZE];
 };
 
-static unsigned int vcpu_stats(struct mk_vcpu *v, struct counter *stats)
+static void add(struct block *b, const char *name, u32 flags, u64 value)
+{
+	u32 nr = b->header.num_desc++;
+
+	b->desc[nr] = (struct desc){
+		.flags = flags | KVM_STATS_BASE_POW10, .size = 1, .offset = nr * sizeof(u64) };
+	strscpy(b->desc[nr].name, name, NAME_SIZE);
+	b->data[nr] = value;
+}
+
+static void vcpu_stats(struct mk_vcpu *v, struct block *b)
 {
 	static const char *const names[MK_EXIT_NR] = {
 		[MK_EXIT_INTR]		= "irq_exits",
@@ -84,21 +87,19 @@ static unsigned int vcpu_stats(struct mk_vcpu *v, struct counter *stats)
 		[MK_EXIT_FAIL_ENTRY]	= "failed_entries",
 		[MK_EXIT_UNKNOWN]	= "unknown_exits",
 	};
-	struct counter *all = stats, *s = stats + 1;
 	enum mk_exit_kind kind;
 
-	*all = (struct counter){ .name = "exits" };
+	add(b, "exits", 0, 0);
 	for (kind = 0; kind < MK_EXIT_NR; kind++) {
 		u64 count = READ_ONCE(v->exits[kind]);
 
-		all->value += count;
+		b->data[0] += count;
 		if (names[kind])
-			*s++ = (struct counter){ .name = names[kind], .value = count };
+			add(b, names[kind], 0, count);
 	}
-	return s - stats;
 }
 
-static unsigned int vm_stats(struct mk_vm *vm, struct counter *stats)
+static void vm_stats(struct mk_vm *vm, struct block *b)
 {
 	static const char *const names[] = { "pages_4k", "pages_2m", "pages_1g" };
 	u64 pages[ARRAY_SIZE(names)];
@@ -106,39 +107,25 @@ static unsigned int vm_stats(struct mk_vm *vm, struct counter *stats)
 
 	mk_mmu_count(vm, pages);
 	for (i = 0; i < ARRAY_SIZE(names); i++)
-		stats[i] = (struct counter){
-			.name = names[i], .flags = KVM_STATS_TYPE_INSTANT, .value = pages[i] };
-	stats[i++] = (struct counter){
-		.name = "table_bytes", .flags = KVM_STATS_TYPE_INSTANT | KVM_STATS_UNIT_BYTES,
-		.value = READ_ONCE(vm->nr_table_pages) * PAGE_SIZE };
-	stats[i++] = (struct counter){
-		.name = "vcpus", .flags = KVM_STATS_TYPE_INSTANT, .value = READ_ONCE(vm->nr_vcpus) };
-	return i;
+		add(b, names[i], KVM_STATS_TYPE_INSTANT, pages[i]);
+	add(b, "table_bytes", KVM_STATS_TYPE_INSTANT | KVM_STATS_UNIT_BYTES,
+	    READ_ONCE(vm->nr_table_pages) * PAGE_SIZE);
+	add(b, "vcpus", KVM_STATS_TYPE_INSTANT, READ_ONCE(vm->nr_vcpus));
 }
 
 static void fill(struct block *b, const struct source *source)
 {
-	struct counter stats[MAX_STATS];
-	unsigned int i, nr;
-
-	nr = source->v ? vcpu_stats(source->v, stats) : vm_stats(source->vm, stats);
 	b->header = (struct kvm_stats_header){
 		.name_size = NAME_SIZE,
-		.num_desc = nr,
 		.id_offset = offsetof(struct block, id),
 		.desc_offset = offsetof(struct block, desc),
 		.data_offset = offsetof(struct block, data),
 	};
 	strscpy(b->id, source->id, sizeof(b->id));
-	for (i = 0; i < nr; i++) {
-		b->desc[i] = (struct desc){
-			.flags = stats[i].flags | KVM_STATS_BASE_POW10,
-			.size = 1,
-			.offset = i * sizeof(u64),
-		};
-		strscpy(b->desc[i].name, stats[i].name, NAME_SIZE);
-		b->data[i] = stats[i].value;
-	}
+	if (source->v)
+		vcpu_stats(source->v, b);
+	else
+		vm_stats(source->vm, b);
 }
 
 static ssize_t stats_read(struct file *file, char __user *buf, size_t size, loff_t *pos)

@@ -189,6 +189,32 @@ static long set_dirty_log_flags(struct mk_vm *vm, u64 flags)
 	return 0;
 }
 
+/* MWAIT is for guests only where it would not stop the host's timers. */
+u32 mk_exits_to_disable(void)
+{
+	return KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_HLT |
+	       (boot_cpu_has(X86_FEATURE_MWAIT) && boot_cpu_has(X86_FEATURE_ARAT) ?
+		KVM_X86_DISABLE_EXITS_MWAIT : 0);
+}
+
+static long set_apic_bus(struct mk_vm *vm, u64 ns)
+{
+	long err = 0;
+
+	/* The longest time, with the highest divider, is to fit into 64 bits. */
+	if (!ns || ns > U64_MAX / ((u64)U32_MAX * 128))
+		return -EINVAL;
+	mutex_lock(&vm->lock);
+	if (!vm->board)
+		err = -ENXIO;
+	else if (vm->nr_vcpus)
+		err = -EINVAL;
+	else
+		vm->apic_bus_ns = ns;
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
 #define MSR_EXITS (KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | \
 		   KVM_MSR_EXIT_REASON_FILTER)
 
@@ -232,6 +258,13 @@ static long enable_cap(void *object, void __user *arg)
 	case KVM_CAP_DISABLE_QUIRKS:
 		WRITE_ONCE(vm->quirks_off, cap.args[0]);
 		return 0;
+	case KVM_CAP_X86_DISABLE_EXITS:
+		if (cap.args[0] & ~(u64)mk_exits_to_disable())
+			return -EINVAL;
+		WRITE_ONCE(vm->exits_off, vm->exits_off | cap.args[0]);
+		return 0;
+	case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
+		return set_apic_bus(vm, cap.args[0]);
 	case KVM_CAP_EXIT_ON_EMULATION_FAILURE:
 		if (cap.args[0] & ~1ull)
 			return -EINVAL;
@@ -325,6 +358,13 @@ static long set_pit2(void *object, void __user *arg)
 	struct kvm_pit_state2 state;
 
 	return mk_from_user(state, arg) ?: mk_pit_set2(object, &state);
+}
+
+static long reinject_control(void *object, void __user *arg)
+{
+	struct kvm_reinject_control control;
+
+	return mk_from_user(control, arg) ?: mk_pit_reinject(object, control.pit_reinject);
 }
 
 static long set_gsi_routing(void *object, void __user *arg)
@@ -455,6 +495,7 @@ static const struct mk_ioctl table[] = {
 	{ KVM_GET_PIT,			get_pit },
 	{ KVM_SET_PIT,			set_pit },
 	{ KVM_GET_PIT2,			get_pit2 },
+	{ KVM_REINJECT_CONTROL,		reinject_control },
 	{ KVM_SET_PIT2,			set_pit2 },
 };
 

@@ -8,6 +8,7 @@
 #include <linux/atomic.h>
 #include <linux/gfp.h>
 #include <linux/io.h>
+#include <linux/kvm.h>
 #include <linux/mem_encrypt.h>
 #include <linux/mm.h>
 #include <linux/moduleparam.h>
@@ -103,7 +104,14 @@ static int svm_vcpu_create(struct mk_cpu *cpu)
 	c->iopm_base_pa = svm_iopm_pa();
 	c->msrpm_base_pa = __sme_pa(s->msrpm);
 	c->int_ctl = V_INTR_MASKING_MASK;
-	if (svm_pause_filter && pause_filter_count) {
+	if (cpu->exits_off & KVM_X86_DISABLE_EXITS_HLT)
+		svm_intercept(s->vmcb, INTERCEPT_HLT, false);
+	if (cpu->exits_off & KVM_X86_DISABLE_EXITS_MWAIT) {
+		svm_intercept(s->vmcb, INTERCEPT_MONITOR, false);
+		svm_intercept(s->vmcb, INTERCEPT_MWAIT, false);
+	}
+	if (svm_pause_filter && pause_filter_count &&
+	    !(cpu->exits_off & KVM_X86_DISABLE_EXITS_PAUSE)) {
 		svm_intercept(s->vmcb, INTERCEPT_PAUSE, true);
 		c->pause_filter_count = pause_filter_count;
 		c->pause_filter_thresh = pause_filter_thresh;

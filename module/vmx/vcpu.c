@@ -12,6 +12,7 @@
  * Source: SDM vol. 3, "Host-State Area", "Loading Host State".
  */
 #include <linux/idr.h>
+#include <linux/kvm.h>
 #include <linux/moduleparam.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
@@ -84,16 +85,20 @@ static void write_host_cpu(void)
 	vmwrite(HOST_IA32_SYSENTER_ESP, msr);
 }
 
-static void write_controls(struct vmx_vcpu *v)
+static void write_controls(struct vmx_vcpu *v, u32 exits_off)
 {
 	u32 secondary = vmx_config.secondary;
 
 	if (!v->vpid)
 		secondary &= ~SECONDARY_EXEC_ENABLE_VPID;
-	if (!ple_gap)
+	if (!ple_gap || (exits_off & KVM_X86_DISABLE_EXITS_PAUSE))
 		secondary &= ~SECONDARY_EXEC_PAUSE_LOOP_EXITING;
 
 	v->primary_base = vmx_config.primary;
+	if (exits_off & KVM_X86_DISABLE_EXITS_HLT)
+		v->primary_base &= ~CPU_BASED_HLT_EXITING;
+	if (exits_off & KVM_X86_DISABLE_EXITS_MWAIT)
+		v->primary_base &= ~(CPU_BASED_MWAIT_EXITING | CPU_BASED_MONITOR_EXITING);
 	if (v->apic_page) {
 		v->primary_base &= ~(CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING);
 		v->primary_base |= CPU_BASED_TPR_SHADOW;
@@ -170,7 +175,7 @@ int vmx_vcpu_create(struct mk_cpu *cpu)
 	}
 	vmx_make_current(v);
 	write_host_constants(v);
-	write_controls(v);
+	write_controls(v, cpu->exits_off);
 	preempt_enable();
 
 	cpu->hw = v;

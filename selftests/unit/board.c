@@ -195,6 +195,7 @@ static void begin(void)
 	timers = NULL;
 	clock_now = 1000 * MS;
 	vm.tsc_khz = 2000000;
+	vm.apic_bus_ns = 1;
 	mk_irqchip_create(&vm);
 	for (cpu = 0; cpu < CPUS; cpu++) {
 		struct mk_vcpu *v = &vcpus[cpu];

@@ -70,6 +70,7 @@ struct mk_vm {
 	bool apic_ids32, apic_no_quirk;
 	u32 quirks_off;
 	u32 tsc_khz;
+	u64 apic_bus_ns;
 };
 
 static inline bool mk_has_quirk(const struct mk_vm *vm, u32 quirk)

@@ -10,6 +10,7 @@
 #define USEC_PER_SEC	1000000L
 
 typedef s64 ktime_t;
+#define KTIME_MAX	((s64)~(1ull << 63))
 
 enum hrtimer_restart { HRTIMER_NORESTART, HRTIMER_RESTART };
 enum hrtimer_mode { HRTIMER_MODE_ABS_HARD, HRTIMER_MODE_REL_HARD };
