@@ -413,11 +413,19 @@ ONE(set_mce, 0, VCPU, KVM_X86_SET_MCE)
 ONE(set_guest_debug, 0, VCPU, KVM_SET_GUEST_DEBUG)
 ONE(interrupt, 0, VCPU, KVM_INTERRUPT)
 ONE(translate, 0, VCPU, KVM_TRANSLATE)
-ONE(pre_fault_memory, 0, VCPU, KVM_PRE_FAULT_MEMORY)
 ONE(set_vapic_addr, WITH_IRQCHIP, VCPU, KVM_SET_VAPIC_ADDR)
 ONE(set_signal_mask, 0, VCPU, KVM_SET_SIGNAL_MASK)
 ONE(minikvm_get_exits, 0, VCPU, MINIKVM_GET_EXITS)
 ONE(minikvm_get_death, 0, VCPU, MINIKVM_GET_DEATH)
+
+/* It tells in its argument how far it got. */
+static int call_pre_fault(struct guest *g)
+{
+	prepare_arg(KVM_PRE_FAULT_MEMORY);
+	return ask(g, VCPU, KVM_PRE_FAULT_MEMORY);
+}
+
+FAULTS(pre_fault_memory, .prepare = call_pre_fault, .call = call_pre_fault)
 
 /* --- Descriptors --- */
 
