@@ -22,6 +22,7 @@
 #define LAPIC_ID	0xfee00020ul
 #define MSR_TSC_DEADLINE 0x6e0
 #define VECTOR		0x61
+#define MSR_PV_EOI	0x4b564d04
 
 static u64 ticks(void)
 {
@@ -108,6 +109,19 @@ static void on_x2apic(struct guest_frame *frame)
 	wrmsr(MSR_X2APIC + APIC_REG_EOI / 16, 0);
 }
 
+/* Paravirtual EOI: clear the bit that the host may have set, or write. */
+static volatile u32 eoi_flag __attribute__((aligned(4)));
+
+static void on_pv_eoi(struct guest_frame *frame)
+{
+	u8 was;
+
+	taken++;
+	asm volatile("btrl $0, %0\n\tsetc %1" : "+m"(eoi_flag), "=r"(was) : : "memory");
+	if (!was)
+		wrmsr(MSR_X2APIC + APIC_REG_EOI / 16, 0);
+}
+
 static void enable_xapic(void)
 {
 	xapic_write(APIC_REG_SVR, 0x1ff);
@@ -166,6 +180,19 @@ static u32 guest_irqfd_batch(u64 arg)
 static u32 guest_self_ipi_x2apic_batch(u64 arg)
 {
 	enable_x2apic();
+	taken = 0;
+	TIMED(OPS, {
+		wrmsr(MSR_X2APIC + 0x3f, VECTOR);
+		wait_for(i + 1);
+	});
+	return 0;
+}
+
+static u32 guest_self_ipi_pv_eoi_batch(u64 arg)
+{
+	wrmsr(MSR_PV_EOI, (u64)&eoi_flag | 1);
+	enable_x2apic();
+	guest_handlers[VECTOR] = on_pv_eoi;
 	taken = 0;
 	TIMED(OPS, {
 		wrmsr(MSR_X2APIC + 0x3f, VECTOR);
@@ -368,6 +395,11 @@ static u64 bench_self_ipi(void)
 static u64 bench_self_ipi_x2apic(void)
 {
 	return bench_guest(guest_self_ipi_x2apic_batch);
+}
+
+static u64 bench_self_ipi_pv_eoi(void)
+{
+	return bench_guest(guest_self_ipi_pv_eoi_batch);
 }
 
 static u64 bench_cr8(void)
@@ -658,6 +690,7 @@ static const struct {
 	{ "EOI, x2APIC", bench_eoi_x2apic },
 	{ "self-IPI, handler, EOI", bench_self_ipi },
 	{ "the same, x2APIC", bench_self_ipi_x2apic },
+	{ "the same, PV EOI", bench_self_ipi_pv_eoi },
 	{ "IPI to a running vCPU", bench_ipi_running },
 	{ "IPI to a halted vCPU", bench_ipi_halted },
 	{ "TSC deadline to handler, EOI", bench_deadline },

@@ -98,6 +98,7 @@ void cpu_set_mp_state(struct cpu *cpu, u32 state);
 #define APIC_REG_LVT0	0x350
 #define APIC_REG_LVT1	0x360
 #define APIC_REG_LVTERR	0x370
+#define APIC_REG_SELF_IPI	0x3f0
 #define MSR_APIC_BASE	0x1b
 #define MSR_X2APIC	0x800
 

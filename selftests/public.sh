@@ -42,10 +42,6 @@ not_run() {
 		echo "needs performance counters, which are not there" ;;
 	debug_regs)
 		echo "no emulator of a CPU lets a debugger have INT3, under stock KVM neither" ;;
-	kvm_pv_test)
-		case $(uname -r) in
-		6.12*) echo "enables KVM_CAP_X86_DISABLE_EXITS, which is not there, without asking" ;;
-		esac ;;
 	dirty_log_test | hardware_disable_test | kvm_page_table_test | memslot_modification_stress_test)
 		echo "takes minutes in an emulator" ;;
 	esac

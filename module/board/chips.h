@@ -183,6 +183,8 @@ void mk_lapic_lint0(struct mk_vm *vm);
 bool mk_lapic_takes_pic(const struct mk_vcpu *v);
 /* The vector that the APIC would have served now, or -1; ack takes it. */
 int mk_lapic_pending(const struct mk_vcpu *v);
+void mk_lapic_eoi_of(struct mk_vcpu *v);
+bool mk_lapic_eoi_is_alone(const struct mk_vcpu *v, u8 vector);
 int mk_lapic_ack(struct mk_vcpu *v);
 
 /* What userspace's PIC has sent it, or -1; take it */

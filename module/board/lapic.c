@@ -165,6 +165,20 @@ void mk_lapic_eoi(struct mk_lapic *apic)
 	mk_lapic_recheck(apic);
 }
 
+void mk_lapic_eoi_of(struct mk_vcpu *v)
+{
+	mk_lapic_eoi(v->apic);
+}
+
+bool mk_lapic_eoi_is_alone(const struct mk_vcpu *v, u8 vector)
+{
+	const struct mk_lapic *apic = v->apic;
+
+	return apic->isr_words == BIT(vector / 32) &&
+	       atomic_read(word_of(apic, APIC_ISR, vector)) == (int)BIT(vector % 32) &&
+	       !READ_ONCE(apic->irr_words) && !READ_ONCE(apic->chip->eoi_pins[vector]);
+}
+
 /* Returns a status: 1, or 0 where it waits already. */
 static int set_irr(struct mk_lapic *apic, u8 vector, bool level)
 {

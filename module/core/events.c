@@ -143,8 +143,11 @@ static int irq_take(struct mk_vcpu *v)
 	int vector = v->user_irq;
 
 	v->user_irq = -1;
-	if (vector < 0)
-		vector = mk_board(v->vm)->irq_ack(v);
+	if (vector >= 0)
+		return vector;
+	vector = mk_board(v->vm)->irq_ack(v);
+	if (vector >= 0)
+		mk_eoi_offer(v, vector);
 	return vector;
 }
 

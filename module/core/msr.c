@@ -35,7 +35,7 @@ static const u32 msr_list[] = {
 	MSR_TSC_AUX, MSR_IA32_SPEC_CTRL, MSR_IA32_TSC_DEADLINE, MSR_IA32_XSS,
 	MSR_IA32_ARCH_CAPABILITIES,
 	MSR_KVM_WALL_CLOCK, MSR_KVM_WALL_CLOCK_NEW,
-	MSR_KVM_SYSTEM_TIME, MSR_KVM_SYSTEM_TIME_NEW, MSR_KVM_STEAL_TIME,
+	MSR_KVM_SYSTEM_TIME, MSR_KVM_SYSTEM_TIME_NEW, MSR_KVM_STEAL_TIME, MSR_KVM_PV_EOI_EN,
 };
 
 static bool in_list(u32 msr)
@@ -244,6 +244,8 @@ static bool has_ibpb(struct mk_vcpu *v, bool host)
 
 static int board_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 {
+	if (unlikely(v->eoi_offered))
+		mk_eoi_settle(v, false);
 	if (v->apic)
 		return mk_board(v->vm)->msr_get(v, msr, val, host);
 	if (msr == MSR_IA32_TSC_DEADLINE) {

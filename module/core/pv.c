@@ -227,6 +227,8 @@ static bool hidden(const struct mk_vcpu *v, u32 msr)
 		return !mk_pv_has(v, KVM_FEATURE_CLOCKSOURCE2);
 	case MSR_KVM_STEAL_TIME:
 		return !mk_pv_has(v, KVM_FEATURE_STEAL_TIME);
+	case MSR_KVM_PV_EOI_EN:
+		return !mk_pv_has(v, KVM_FEATURE_PV_EOI);
 	}
 	return false;
 }
@@ -246,6 +248,9 @@ int mk_pv_msr_get(struct mk_vcpu *v, u32 msr, u64 *val)
 		return 0;
 	case MSR_KVM_STEAL_TIME:
 		*val = v->steal_msr;
+		return 0;
+	case MSR_KVM_PV_EOI_EN:
+		*val = v->eoi_msr;
 		return 0;
 	}
 	return -ENOENT;
@@ -269,12 +274,15 @@ int mk_pv_msr_set(struct mk_vcpu *v, u32 msr, u64 val)
 		return 0;
 	case MSR_KVM_STEAL_TIME:
 		return mk_steal_set(v, val);
+	case MSR_KVM_PV_EOI_EN:
+		return mk_eoi_set(v, val);
 	}
 	return -ENOENT;
 }
 
 void mk_pv_reset(struct mk_vcpu *v)
 {
-	v->clock_msr = v->steal_msr = 0;
+	v->clock_msr = v->steal_msr = v->eoi_msr = 0;
+	v->eoi_offered = false;
 	v->clock_stopped = v->wall_clock_asked = false;
 }

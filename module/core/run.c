@@ -124,18 +124,28 @@ static enum mk_next triple_fault(struct mk_vcpu *v)
 	return MK_TO_USER;
 }
 
+/* Userspace's I/O APIC is to hear of the end of an interrupt. */
+static bool eoi_exit(struct mk_vcpu *v)
+{
+	if (likely(!test_and_clear_bit(MK_REQ_EOI_EXIT, &v->requests)))
+		return false;
+	v->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
+	v->run->eoi.vector = v->eoi_vector;
+	return true;
+}
+
 /* Interrupts off, MK_IN_GUEST stored: nothing that comes from now on is missed. */
 static enum mk_next take_requests(struct mk_vcpu *v)
 {
+	if (unlikely(v->eoi_offered) && test_bit(MK_REQ_EVENT, &v->requests) &&
+	    !mk_eoi_settle(v, false))
+		mk_request(v, MK_REQ_SETTLE);
 	if (test_and_clear_bit(MK_REQ_FLUSH_TDP, &v->requests))
 		v->cpu.flush |= MK_FLUSH_TDP;
 	if (unlikely(test_and_clear_bit(MK_REQ_TRIPLE_FAULT, &v->requests)))
 		return triple_fault(v);
-	if (unlikely(test_and_clear_bit(MK_REQ_EOI_EXIT, &v->requests))) {
-		v->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
-		v->run->eoi.vector = v->eoi_vector;
+	if (eoi_exit(v))
 		return MK_TO_USER;
-	}
 	if (unlikely(v->requests & MK_OUTSIDE_REQS))
 		return MK_SLEEP;
 	if (test_and_clear_bit(MK_REQ_EVENT, &v->requests))
@@ -249,6 +259,8 @@ static int run_loop(struct mk_vcpu *v)
 			mk_steal_update(v);
 			if (test_and_clear_bit(MK_REQ_MSRS, &v->requests))
 				mk_msr_passthrough(v);
+			if (test_and_clear_bit(MK_REQ_SETTLE, &v->requests) && v->eoi_offered)
+				mk_eoi_settle(v, true);
 		}
 		/* A userspace with a PIC of its own waits for this moment; a guest may sleep then. */
 		if (unlikely(v->run->request_interrupt_window) &&
@@ -258,6 +270,11 @@ static int run_loop(struct mk_vcpu *v)
 			return 0;
 		}
 		if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
+			/* Nobody is to wait for what the guest believes to have ended. */
+			if (unlikely(v->eoi_offered))
+				mk_eoi_settle(v, true);
+			if (eoi_exit(v))
+				return 0;
 			err = wait_for_event(v);
 			if (err)
 				goto interrupted;
@@ -292,6 +309,8 @@ static void publish(struct mk_vcpu *v)
 	const struct mk_board_ops *board = mk_board(v->vm);
 	u64 base = v->apic_base;
 
+	if (unlikely(v->eoi_offered))
+		mk_eoi_settle(v, true);
 	mk_cpu_need(&v->cpu, MK_G_RFLAGS);
 	run->if_flag = !!(v->cpu.rflags & X86_EFLAGS_IF);
 	run->cr8 = mk_get_cr8(v);

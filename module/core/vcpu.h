@@ -33,12 +33,13 @@ enum mk_request {
 	MK_REQ_DEBUG,		/* the debugger in userspace is to hear of v->debug */
 	MK_REQ_MSRS,		/* which MSRs pass without an exit has changed */
 	MK_REQ_STEAL,		/* it got onto a CPU: see mk_steal_update() */
+	MK_REQ_SETTLE,		/* mk_eoi_settle() has to wait for memory */
 };
 
 #define MK_STARTUP_REQS	(BIT(MK_REQ_INIT) | BIT(MK_REQ_SIPI))
 /* What the run loop does where it may sleep. */
 #define MK_OUTSIDE_REQS	(MK_STARTUP_REQS | BIT(MK_REQ_CLOCK) | BIT(MK_REQ_STEAL) |	\
-			 BIT(MK_REQ_MSRS) | BIT(MK_REQ_DEBUG))
+			 BIT(MK_REQ_MSRS) | BIT(MK_REQ_DEBUG) | BIT(MK_REQ_SETTLE))
 
 /* Where the vCPU's thread is; see mk_vcpu_kick(). */
 enum mk_vcpu_mode {
@@ -189,6 +190,9 @@ struct mk_vcpu {
 	u64 steal_waited;		/* ns: what has been told of its thread's waiting */
 	bool steal_new;			/* the page has never been written */
 	bool steal_preempted;		/* the page says that it has lost its CPU */
+	u64 eoi_msr;			/* gpa of its byte, and bit 0: it is there */
+	gpa_t eoi_gpa;			/* of the byte with the offer */
+	bool eoi_offered;		/* the guest may have taken it by now: see core/eoi.c */
 
 	/* What userspace must complete before the guest goes on. */
 	int (*complete)(struct mk_vcpu *v);	/* enum mk_next */
@@ -531,5 +535,17 @@ void mk_steal_load(struct mk_vcpu *v);
 void mk_steal_preempted(struct mk_vcpu *v);
 /* Do what MK_REQ_STEAL asks for. Context: as for mk_clock_update(). */
 void mk_steal_update(struct mk_vcpu *v);
+
+/* core/eoi.c; on the vCPU's own thread */
+int mk_eoi_set(struct mk_vcpu *v, u64 val);	/* the MSR: 0 or -EINVAL; does not sleep */
+/* The guest is about to get @vector from its local APIC. Any context. */
+void mk_eoi_offer(struct mk_vcpu *v, u8 vector);
+/**
+ * mk_eoi_settle - there is an offer: end it, before the APIC is looked at
+ * Return: true; false where @sleep forbids to wait for the guest's memory, and the APIC
+ * may be behind.
+ * Context: the VM's own mm; may sleep if @sleep.
+ */
+bool mk_eoi_settle(struct mk_vcpu *v, bool sleep);
 
 #endif

@@ -50,6 +50,9 @@ struct mk_msr_filter;
  *               PIC's through LINT0), or -1; changes nothing. Also called
  *               from the halt loop; must be cheap
  * @irq_ack:     accept it: IRR to ISR, or PIC INTA; the vector, or -1 if it went
+ * @eoi:         the guest is done with the highest vector in service
+ * @eoi_is_alone: @vector is the only one in service, none waits, and nobody but the
+ *               local APIC is to hear of its end
  * @extint_free: the vCPU listens to a PIC in userspace, and has nothing of it waiting
  * @mmio:        a guest access of 1..8 bytes; true if it was the board's
  * @pio:         likewise for ports, 1, 2 or 4 bytes
@@ -68,6 +71,8 @@ struct mk_board_ops {
 	void (*vcpu_reset)(struct mk_vcpu *v, bool init);
 	int (*irq_pending)(struct mk_vcpu *v);
 	int (*irq_ack)(struct mk_vcpu *v);
+	void (*eoi)(struct mk_vcpu *v);
+	bool (*eoi_is_alone)(const struct mk_vcpu *v, u8 vector);
 	bool (*extint_free)(struct mk_vcpu *v);
 	bool (*mmio)(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write);
 	bool (*pio)(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write);
