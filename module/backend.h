@@ -145,6 +145,7 @@ struct mk_refusal {
  * @pass_msr: let the guest read and write @msr without an exit, or not
  * @set_tsc_offset: applied at the next entry
  * @trap_int3: INT3 exits, or not; loaded
+ * @exit_info: of the exit that just was; loaded
  * @hypercall_len: bytes of VMCALL or VMMCALL
  */
 enum mk_tdp_format { MK_TDP_EPT, MK_TDP_NPT };
@@ -187,6 +188,7 @@ struct mk_backend {
 	void (*pass_msr)(struct mk_cpu *cpu, u32 msr, bool read, bool write);
 	void (*set_tsc_offset)(struct mk_cpu *cpu, s64 offset);
 	void (*trap_int3)(struct mk_cpu *cpu, bool on);
+	void (*exit_info)(struct mk_cpu *cpu, struct mk_exit_info *info);
 	void (*describe)(struct mk_cpu *cpu, char *buf, size_t size); /* a failed entry, in words */
 	/* What is done about speculation on entry, exit and switch: a line each */
 	void (*describe_mitigations)(char *buf, size_t size);

@@ -452,7 +452,7 @@ void mk_cpuid_refresh(struct mk_vcpu *v)
 	if (e && (e->eax & (F(XSAVES) | F(XSAVEC))))
 		e->ebx = mk_xstate_size(cpu->xcr0 | cpu->xss, true);
 	/* Who halts without an exit cannot be kicked out of it. */
-	e = cpu->exits_off & KVM_X86_DISABLE_EXITS_HLT ? pv_leaf(v) : NULL;
+	e = READ_ONCE(v->vm->exits_off) & KVM_X86_DISABLE_EXITS_HLT ? pv_leaf(v) : NULL;
 	if (e)
 		set_bits(&e->eax, BIT(KVM_FEATURE_PV_UNHALT), false);
 	mk_xstate_update(v);

@@ -22,6 +22,7 @@
 #include "core/doorbell.h"
 #include "core/memory.h"
 #include "core/vcpu.h"
+#include "core/trace.h"
 #include "logic/exec.h"
 
 #define MAX_ITERATIONS	4096	/* of REP before we look up: one page of bytes */
@@ -65,6 +66,17 @@ static enum mk_next mmio_exit(struct mk_vcpu *v, const struct mk_fragment *f)
 	return MK_TO_USER;
 }
 
+static void trace_device(const struct mk_fragment *f)
+{
+	u64 val = 0;
+
+	if (!trace_kvm_mmio_enabled())
+		return;
+	memcpy(&val, f->data, f->len);
+	trace_kvm_mmio(f->write ? MK_TRACE_MMIO_WRITE :
+		       f->done ? MK_TRACE_MMIO_READ : MK_TRACE_MMIO_OPEN, f->len, f->gpa, val);
+}
+
 /* Userspace is back: take its answer, give it the next access or go on. */
 static int mmio_continue(struct mk_vcpu *v)
 {
@@ -74,6 +86,8 @@ static int mmio_continue(struct mk_vcpu *v)
 	if (!write)
 		memcpy(f->data, v->run->mmio.data, f->len);
 	f->done = true;
+	if (!write)
+		trace_device(f);
 	f = frag_open(v);
 	if (f)
 		return mmio_exit(v, f);
@@ -111,6 +125,7 @@ static int device_access(struct mk_vcpu *v, gpa_t gpa, void *buf, unsigned int l
 		  (write && mk_doorbell(v->vm, MK_SPACE_MMIO, gpa, len, f->data));
 	v->nr_frag++;
 	v->frag_pos++;
+	trace_device(f);
 	if (!f->done && !write)
 		return MK_EXEC_USER;
 	if (!write)
@@ -283,6 +298,15 @@ void mk_pio_exit(struct mk_vcpu *v, u16 port, unsigned int size, unsigned int co
 	run->io.data_offset = KVM_PIO_PAGE_OFFSET * PAGE_SIZE;
 }
 
+/* Of a string its first element. */
+static void trace_pio(u16 port, const void *buf, unsigned int size, unsigned int count, bool in)
+{
+	u32 val = 0;
+
+	memcpy(&val, buf, size);
+	trace_kvm_pio(!in, port, size, count, val);
+}
+
 /* Port data moves through v->pio_page, the executor's bounce buffer. */
 static int pio(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsigned int count,
 	       bool in)
@@ -294,8 +318,11 @@ static int pio(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsign
 
 	if (in && c->pio_answered) {
 		c->pio_answered = false;
+		trace_pio(port, buf, size, count, in);
 		return MK_EXEC_OK;
 	}
+	if (!in)
+		trace_pio(port, buf, size, count, in);
 	if (board && board->pio(v, port, size, buf, !in)) {
 		for (i = 1; i < count; i++)
 			board->pio(v, port, size, buf + i * size, !in);

@@ -11,6 +11,7 @@
 #include <uapi/asm/debugreg.h>
 
 #include "core/vcpu.h"
+#include "core/trace.h"
 
 enum { DE = 0, DB = 1, BP = 3, OF = 4, DF = 8, TS = 10, NP = 11, SS = 12, GP = 13, PF = 14 };
 
@@ -198,9 +199,18 @@ static void limit_nmis(struct mk_vcpu *v)
 		atomic_set(&v->nmis, 1);
 }
 
+static void trace_event(const struct mk_event *ev, bool again)
+{
+	if (ev->type == MK_EV_INTR)
+		trace_kvm_inj_virq(ev->vector, again);
+	else if (ev->type == MK_EV_EXCEPTION)
+		trace_kvm_inj_exception(ev->vector, ev->has_error, ev->error, again);
+}
+
 void mk_events_prepare(struct mk_vcpu *v)
 {
 	struct mk_cpu *cpu = &v->cpu;
+	bool again = !v->exception.pending && cpu->vectoring.type;
 
 	cpu->irq_window = cpu->nmi_window = false;
 	limit_nmis(v);
@@ -219,6 +229,7 @@ void mk_events_prepare(struct mk_vcpu *v)
 		if (vector >= 0)
 			cpu->inject = (struct mk_event){ .type = MK_EV_INTR, .vector = vector };
 	}
+	trace_event(&cpu->inject, again);
 
 	cpu->cr8_threshold = cpu->cr8_free ? mk_board(v->vm)->cr8_threshold(v) : 0;
 	/* What did not fit into this entry gets a window; where a debugger blocks, it would not help. */

@@ -16,6 +16,7 @@
 #include "core/doorbell.h"
 #include "core/mmu.h"
 #include "core/vcpu.h"
+#include "core/trace.h"
 
 static enum mk_next exit_resume(struct mk_vcpu *v, struct mk_exit *x)
 {
@@ -80,12 +81,14 @@ static enum mk_next exit_cpuid(struct mk_vcpu *v, struct mk_exit *x)
 {
 	u64 *gpr = v->cpu.gpr;
 	u32 eax = gpr[MK_RAX], ecx = gpr[MK_RCX], ebx, edx;
+	u32 function = eax, index = ecx;
 
 	mk_cpuid_query(v, &eax, &ebx, &ecx, &edx);
 	gpr[MK_RAX] = eax;
 	gpr[MK_RBX] = ebx;
 	gpr[MK_RCX] = ecx;
 	gpr[MK_RDX] = edx;
+	trace_kvm_cpuid(function, index, gpr);
 	return MK_DONE;
 }
 
@@ -143,6 +146,7 @@ static enum mk_next exit_rdmsr(struct mk_vcpu *v, struct mk_exit *x)
 
 	if (likely(!mk_msr_filtered(v->vm, msr, false)))
 		err = mk_msr_get(v, msr, &val, false);
+	trace_kvm_msr(false, msr, val, err);
 	return err ? msr_refused(v, msr, err, 0) : read_done(v, val);
 }
 
@@ -155,6 +159,7 @@ static enum mk_next exit_wrmsr(struct mk_vcpu *v, struct mk_exit *x)
 
 	if (likely(!mk_msr_filtered(v->vm, msr, true)))
 		err = mk_msr_set(v, msr, val, false);
+	trace_kvm_msr(true, msr, val, err);
 	return err ? msr_refused(v, msr, err, val) : MK_DONE;
 }
 
@@ -224,6 +229,7 @@ static enum mk_next exit_hypercall(struct mk_vcpu *v, struct mk_exit *x)
 	bool wide = mk_cpu_code_mode(&v->cpu) == MK_MODE_64;
 	s64 ret = -KVM_EPERM;
 
+	trace_kvm_hypercall(*rax, v->cpu.gpr);
 	if (!mk_cpu_cpl(&v->cpu))
 		ret = hypercall(v, wide ? *rax : (u32)*rax, wide);
 	*rax = wide ? ret : (u32)ret;
@@ -433,6 +439,7 @@ static void set_acc(struct mk_vcpu *v, const void *data, unsigned int size)
 static int in_done(struct mk_vcpu *v)
 {
 	set_acc(v, v->pio_page, v->exit.io.size);
+	trace_kvm_pio(false, v->exit.io.port, v->exit.io.size, 1, v->cpu.gpr[MK_RAX]);
 	return out_done(v);
 }
 
@@ -443,9 +450,13 @@ static enum mk_next exit_io(struct mk_vcpu *v, struct mk_exit *x)
 
 	if (x->io.string)
 		return mk_emulate(v);
+	if (!x->io.in)
+		trace_kvm_pio(true, x->io.port, x->io.size, 1, data);
 	if (board && board->pio(v, x->io.port, x->io.size, &data, !x->io.in)) {
-		if (x->io.in)
+		if (x->io.in) {
 			set_acc(v, &data, x->io.size);
+			trace_kvm_pio(false, x->io.port, x->io.size, 1, data);
+		}
 		return MK_DONE;
 	}
 	if (!x->io.in && mk_doorbell(v->vm, MK_SPACE_PIO, x->io.port, x->io.size, &data))
@@ -474,6 +485,10 @@ static enum mk_next exit_io_fast(struct mk_vcpu *v, struct mk_exit *x)
 
 static enum mk_next exit_tdp_fault(struct mk_vcpu *v, struct mk_exit *x)
 {
+	if (trace_kvm_page_fault_enabled()) {
+		mk_cpu_need(&v->cpu, MK_G_RIP);
+		trace_kvm_page_fault(v->id, v->cpu.rip, x->gpa, x->access);
+	}
 	switch (mk_mmu_fault(v, x->gpa, x->access)) {
 	case MK_FAULT_MAPPED:
 	case MK_FAULT_SIGNAL:

@@ -19,6 +19,7 @@
 
 #include "core/mmu.h"
 #include "core/vcpu.h"
+#include "core/trace.h"
 #include "hw/compat.h"
 
 static uint max_poll_ns = 200000;
@@ -91,16 +92,21 @@ static void adapt_polling(struct mk_vcpu *v, u64 halted, u64 max)
 static int wait_for_event(struct mk_vcpu *v)
 {
 	u64 max = single_task_running() ? READ_ONCE(max_poll_ns) : 0, start = 0;
+	bool polled = false;
 
 	/* The checks in the wait read registers; fetch them while we may. */
 	mk_cpu_need(&v->cpu, MK_G_RFLAGS | MK_G_SHADOW);
-	if (max) {
+	if (max || trace_kvm_vcpu_wakeup_enabled())
 		start = ktime_get_ns();
+	if (max) {
 		poll_for_event(v, start);
+		polled = woken(v);
 	}
 	rcuwait_wait_event(&v->wait, woken(v) || signal_pending(current), TASK_INTERRUPTIBLE);
 	if (max)
 		adapt_polling(v, ktime_get_ns() - start, max);
+	if (trace_kvm_vcpu_wakeup_enabled())
+		trace_kvm_vcpu_wakeup(ktime_get_ns() - start, !polled, woken(v));
 	return woken(v) ? 0 : -EINTR;
 }
 
@@ -192,7 +198,11 @@ static enum mk_next enter(struct mk_vcpu *v)
 				break;
 		}
 		cr8 = cpu->cr8;
+		if (trace_kvm_entry_enabled())
+			mk_trace_entry(v);
 		mk_hw->run(cpu, x);
+		if (trace_kvm_exit_enabled())
+			mk_trace_exit(v, x);
 		cpu->ran = true;
 		cpu->inject.type = MK_EV_NONE;
 		if (unlikely(cpu->cr8 != cr8))
@@ -369,6 +379,7 @@ int mk_vcpu_run(struct mk_vcpu *v)
 out:
 	v->between = false;
 	publish(v);
+	trace_kvm_userspace_exit(run->exit_reason, err);
 	mk_fpu_leave(v);
 	mk_vcpu_put(v);
 	return err;

@@ -118,6 +118,16 @@ struct mk_exit {
 	};
 };
 
+/**
+ * struct mk_exit_info - what the hardware says of an exit beside its reason, for tracing
+ * @info1, @info2: exit qualification and IDT-vectoring information; EXITINFO1 and 2
+ * @intr_info, @error_code: exit interruption information; EXITINTINFO
+ */
+struct mk_exit_info {
+	u64 info1, info2;
+	u32 intr_info, error_code;
+};
+
 enum mk_event_type {
 	MK_EV_NONE,
 	MK_EV_INTR,		/* external interrupt */

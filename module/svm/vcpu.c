@@ -235,6 +235,16 @@ static void svm_set_tsc_offset(struct mk_cpu *cpu, s64 offset)
 	c->clean &= ~SVM_CLEAN_INTERCEPTS;
 }
 
+static void svm_exit_info(struct mk_cpu *cpu, struct mk_exit_info *info)
+{
+	const struct vmcb_control_area *c = &svm_of(cpu)->vmcb->control;
+
+	info->info1 = c->exit_info_1;
+	info->info2 = c->exit_info_2;
+	info->intr_info = c->exit_int_info;
+	info->error_code = c->exit_int_info_err;
+}
+
 static void svm_trap_int3(struct mk_cpu *cpu, bool on)
 {
 	struct vmcb *vmcb = svm_of(cpu)->vmcb;
@@ -262,6 +272,7 @@ const struct mk_backend mk_svm = {
 	.pass_msr = svm_pass_msr,
 	.set_tsc_offset = svm_set_tsc_offset,
 	.trap_int3 = svm_trap_int3,
+	.exit_info = svm_exit_info,
 	.describe = svm_describe,
 	.describe_mitigations = svm_describe_mitigations,
 };

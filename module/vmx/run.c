@@ -611,6 +611,7 @@ const struct mk_backend mk_vmx = {
 	.pass_msr = vmx_pass_msr,
 	.set_tsc_offset = vmx_set_tsc_offset,
 	.trap_int3 = vmx_trap_int3,
+	.exit_info = vmx_exit_info,
 	.describe = describe,
 	.describe_mitigations = describe_mitigations,
 };

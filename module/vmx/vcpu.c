@@ -346,6 +346,14 @@ void vmx_set_tsc_offset(struct mk_cpu *cpu, s64 offset)
 	v->controls_changed = true;
 }
 
+void vmx_exit_info(struct mk_cpu *cpu, struct mk_exit_info *info)
+{
+	info->info1 = vmread(EXIT_QUALIFICATION);
+	info->info2 = vmread(IDT_VECTORING_INFO_FIELD);
+	info->intr_info = vmread(VM_EXIT_INTR_INFO);
+	info->error_code = vmread(VM_EXIT_INTR_ERROR_CODE);
+}
+
 void vmx_trap_int3(struct mk_cpu *cpu, bool on)
 {
 	struct vmx_vcpu *v = cpu->hw;

@@ -129,6 +129,7 @@ void vmx_put(struct mk_cpu *cpu);
 void vmx_pass_msr(struct mk_cpu *cpu, u32 msr, bool read, bool write);
 void vmx_set_tsc_offset(struct mk_cpu *cpu, s64 offset);
 void vmx_trap_int3(struct mk_cpu *cpu, bool on);
+void vmx_exit_info(struct mk_cpu *cpu, struct mk_exit_info *info);
 /* The guest's MSRs in, the host's out: before the first entry after load(). */
 void vmx_switch_in(struct mk_cpu *cpu);
 
