@@ -96,7 +96,8 @@ struct mk_cpu {
 	u32 pkru;			/* guest's, while the host's is loaded */
 	u64 spec_ctrl;			/* guest IA32_SPEC_CTRL */
 	u64 tsc_aux;
-	s64 tsc_offset;			/* ticks added to the host's TSC; see set_tsc_offset */
+	u64 tsc_ratio;			/* guest ticks in one of the host's, fixed point; 0: one */
+	s64 tsc_offset;			/* guest ticks added to that; see set_tsc_offset */
 
 	hpa_t tdp_root;			/* physical address of the EPT or NPT root table */
 	int host_cpu;			/* CPU it is or was last loaded on; -1: none */
@@ -143,7 +144,7 @@ struct mk_refusal {
  *            fill @x. All groups are invalid afterwards. Host NMIs and machine
  *            checks that ended the run are delivered to the host before return
  * @pass_msr: let the guest read and write @msr without an exit, or not
- * @set_tsc_offset: applied at the next entry
+ * @set_tsc_offset: applied at the next entry, and tsc_ratio with it
  * @trap_int3: INT3 exits, or not; loaded
  * @exit_info: of the exit that just was; loaded
  * @hypercall_len: bytes of VMCALL or VMMCALL
@@ -160,6 +161,8 @@ struct mk_caps {
 	bool next_rip;		/* exits tell the instruction's length */
 	bool decode_assist;
 	bool tsc_scaling;
+	u8 tsc_frac;		/* with it: bits of mk_cpu.tsc_ratio behind the point */
+	u64 tsc_max_ratio;
 	bool tpr_shadow;	/* CR8 can be the guest's own: see mk_cpu.cr8_free */
 	bool vnmi;		/* NMI blocking is tracked by the hardware */
 	bool xsaves;

@@ -437,6 +437,8 @@ TEST_F(caps, translate)
 	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_TRANSLATE, NULL)), -EFAULT);
 }
 
+static volatile u64 tsc_seen;
+
 TEST_F(caps, tsc_frequency)
 {
 	struct guest *g = &self->g;
@@ -448,6 +450,68 @@ TEST_F(caps, tsc_frequency)
 	if (!device_has(KVM_CAP_TSC_CONTROL))
 		EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_SET_TSC_KHZ, (long)khz / 2)), -EINVAL);
 	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_TSC_KHZ, 0)), khz);
+}
+
+/* Tells its time again and again; what passes in between the host takes by its own counter. */
+static u32 guest_tells_tsc(u64 unused)
+{
+	for (;;) {
+		tsc_seen = __builtin_ia32_rdtsc();
+		guest_sync(0);
+	}
+	return 0;
+}
+
+static u64 guest_tsc(struct guest *g, u64 *host)
+{
+	u32 value;
+
+	guest_run_to(g, KVM_EXIT_IO);
+	if (guest_port(g, &value) != PORT_SYNC)
+		die_of_exit(g, "the guest's time");
+	*host = __builtin_ia32_rdtsc();
+	return *guest_var(g, tsc_seen);
+}
+
+TEST_F(caps, scaled_tsc)
+{
+	struct guest *g = &self->g;
+	u64 own = must(g->vcpu, KVM_GET_TSC_KHZ, 0), khz = own * 3 / 2;
+	u64 start, end, first, last, ticks, expected;
+	struct guest other;
+
+	if (!device_has(KVM_CAP_TSC_CONTROL))
+		SKIP(return, "this CPU does not scale");
+	guest_call(g, guest_tells_tsc, 0);
+	first = guest_tsc(g, &start);
+	must(g->vcpu, KVM_SET_TSC_KHZ, khz);
+	EXPECT_EQ(must(g->vcpu, KVM_GET_TSC_KHZ, 0), (int)khz);
+	/* It goes on from where it was, if userspace lets it, and faster. */
+	if (device_is_minikvm())
+		EXPECT_GT(guest_tsc(g, &end), first);
+	first = guest_tsc(g, &start);
+	usleep(100000);
+	last = guest_tsc(g, &end);
+	ticks = last - first;
+	expected = (end - start) * 3 / 2;
+	EXPECT_GT(ticks, expected - expected / 20);
+	EXPECT_LT(ticks, expected + expected / 20);
+
+	/* New vCPUs of a VM have its rate. */
+	must(g->vm, KVM_SET_TSC_KHZ, khz);
+	other = *g;
+	other.vcpu = guest_add_vcpu(g, 1);
+	EXPECT_EQ(must(other.vcpu, KVM_GET_TSC_KHZ, 0), (int)khz);
+	close(other.vcpu);
+	/* And back. */
+	must(g->vcpu, KVM_SET_TSC_KHZ, own);
+	first = guest_tsc(g, &start);
+	usleep(50000);
+	last = guest_tsc(g, &end);
+	ticks = last - first;
+	expected = end - start;
+	EXPECT_GT(ticks, expected - expected / 20);
+	EXPECT_LT(ticks, expected + expected / 20);
 }
 
 TEST_F(caps, cpuid_without_room)

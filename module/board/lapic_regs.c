@@ -88,7 +88,7 @@ static u32 current_count(const struct mk_lapic *apic)
 static void set_deadline(struct mk_lapic *apic, u64 deadline)
 {
 	struct mk_vcpu *v = apic->v;
-	u32 khz = v->vm->tsc_khz;
+	u32 khz = v->tsc_khz;
 	u64 now;
 
 	if (!deadline_mode(apic))

@@ -192,9 +192,9 @@ void mk_clock_update(struct mk_vcpu *v)
 	v->clock_resumes = resumes;
 	raw_spin_unlock_irqrestore(&vm->tsc_lock, flags);
 
-	info.tsc_timestamp = tsc - v->tsc_lost + v->cpu.tsc_offset;
+	info.tsc_timestamp = mk_guest_ticks(v, tsc - v->tsc_lost) + v->cpu.tsc_offset;
 	info.system_time = ns;
-	rate(vm->tsc_khz, &info.tsc_to_system_mul, &info.tsc_shift);
+	rate(v->tsc_khz, &info.tsc_to_system_mul, &info.tsc_shift);
 	if (mk_guest_read(vm, gpa, &old, sizeof(old)))
 		return;
 	/* Only the guest takes this one back. */

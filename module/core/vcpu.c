@@ -317,8 +317,7 @@ struct mk_vcpu *mk_vcpu_create(struct mk_vm *vm, u32 id)
 			goto free_hw;
 	}
 	mk_vcpu_reset(v, false);
-	v->cpu.tsc_offset = vm->tsc_offset;
-	mk_hw->set_tsc_offset(&v->cpu, vm->tsc_offset);
+	mk_time_init(v);
 	mk_msr_passthrough(v);
 	/* Without a local APIC in the kernel, or as the boot CPU, it runs at once. */
 	v->mp_state = board && !mk_is_boot_vcpu(v) ? KVM_MP_STATE_UNINITIALIZED :

@@ -145,6 +145,7 @@ struct mk_vcpu {
 	bool between;			/* no instruction is under way: see core/steal.c */
 	u64 poll_ns;			/* how long to look for events before sleeping */
 	u8 sipi_vector;			/* (a) of the last start-up interrupt */
+	u32 tsc_khz;			/* what the guest's counter counts in a millisecond */
 	u64 tsc_lost;			/* ticks that tsc_offset makes up for: see core/time.c */
 
 	struct fpu_guest fpu;		/* see core/fpu.c */
@@ -480,6 +481,15 @@ u64 mk_host_tsc(void);
 /* Before the vCPU is loaded: add what the host's counter has lost meanwhile. */
 void mk_time_catch_up(struct mk_vcpu *v);
 u64 mk_guest_tsc(struct mk_vcpu *v);
+/* Ticks of the host's counter, in the guest's. */
+u64 mk_guest_ticks(const struct mk_vcpu *v, u64 ticks);
+void mk_time_init(struct mk_vcpu *v);	/* a new vCPU counts at its VM's rate */
+/*
+ * KVM_SET_TSC_KHZ: of a vCPU, whose counter goes on from where it is, and of the vCPUs that
+ * are yet to come; 0: the host's rate. 0, or -EINVAL: the CPU cannot. vCPU loaded.
+ */
+int mk_set_tsc_khz(struct mk_vcpu *v, u32 khz);
+int mk_set_vm_tsc_khz(struct mk_vm *vm, u32 khz);
 void mk_set_guest_tsc(struct mk_vcpu *v, u64 tsc);
 /* Userspace sets it, perhaps for one vCPU after the other. Any context, vCPU loaded. */
 void mk_set_vm_tsc(struct mk_vcpu *v, u64 tsc);

@@ -35,7 +35,9 @@ struct mk_vm *mk_vm_create(void)
 	refcount_set(&vm->users, 1);
 	xa_init(&vm->vcpus);
 	vm->tsc_khz = tsc_khz;
-	vm->tsc_offset = vm->tsc_set_offset = -(s64)mk_host_tsc();
+	vm->guest_khz = vm->tsc_set_khz = tsc_khz;
+	vm->tsc_created = mk_host_tsc();
+	vm->tsc_set_offset = -(s64)vm->tsc_created;
 	raw_spin_lock_init(&vm->tsc_lock);
 	mk_clock_init(vm);
 	vm->ident_addr = 0xfffbc000;	/* the API document's default */

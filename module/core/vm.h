@@ -133,9 +133,12 @@ struct mk_vm {
 	spinlock_t ring_lock;		/* around putting something into the ring */
 
 	u32 tsc_khz;			/* (c) of the host */
-	s64 tsc_offset;			/* (c) new vCPUs start with it: guest TSC 0 at creation */
+	u64 tsc_created;		/* (c) host ticks since ever: all guest TSCs were 0 then */
 	raw_spinlock_t tsc_lock;
-	s64 tsc_set_offset;		/* under tsc_lock: of the last TSC that userspace set: see core/time.c */
+	u32 guest_khz;			/* under tsc_lock: of new vCPUs, and what makes it of tsc_khz */
+	u64 guest_ratio;
+	s64 tsc_set_offset;		/* under tsc_lock: of the last TSC that userspace set, */
+	u32 tsc_set_khz;		/* at this rate: see core/time.c */
 	/* Under tsc_lock, too, unless marked: the VM's clock, see core/pv.c */
 	s64 clock_offset;		/* ns from the host's boot clock */
 	u64 clock_tsc, clock_ns;	/* a moment: host ticks since ever, and the clock */

@@ -74,6 +74,9 @@ long mk_check_extension(struct mk_vm *vm, unsigned long cap)
 	case KVM_CAP_X86_TRIPLE_FAULT_EVENT:
 	case KVM_CAP_REINJECT_CONTROL:
 		return 1;
+	case KVM_CAP_TSC_CONTROL:
+	case KVM_CAP_VM_TSC_CONTROL:
+		return mk_hw->caps->tsc_scaling;
 	case KVM_CAP_DISABLE_QUIRKS2:
 		return MK_QUIRKS;
 	case KVM_CAP_X86_DISABLE_EXITS:

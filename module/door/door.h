@@ -58,7 +58,6 @@ int mk_vm_fd(unsigned long type);				/* door/vm.c */
 int mk_vcpu_fd(struct mk_vm *vm, unsigned long id);		/* door/vcpu.c */
 /* KVM_SET_TSC_KHZ: 0; -EINVAL: no frequency (in kHz, 0: the host's) that a guest can have */
 u32 mk_exits_to_disable(void);	/* door/vm.c: KVM_X86_DISABLE_EXITS_* that there are */
-long mk_check_tsc_khz(const struct mk_vm *vm, unsigned long khz);	/* door/vm.c */
 long mk_stats_fd(struct mk_vm *vm, struct mk_vcpu *v);		/* door/stats.c; v may be NULL */
 void mk_describe_host(char *buf, size_t size);			/* door/describe.c */
 

@@ -457,14 +457,14 @@ static long get_tsc_khz(void *object, void __user *arg)
 {
 	struct mk_vcpu *v = object;
 
-	return v->vm->tsc_khz;
+	return v->tsc_khz;
 }
 
 static long set_tsc_khz(void *object, void __user *arg)
 {
 	struct mk_vcpu *v = object;
 
-	return mk_check_tsc_khz(v->vm, (unsigned long)arg);
+	return (unsigned long)arg > U32_MAX ? -EINVAL : mk_set_tsc_khz(v, (unsigned long)arg);
 }
 
 static int pre_fault(struct mk_vcpu *v, gpa_t gpa)

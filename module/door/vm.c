@@ -48,24 +48,13 @@ static long get_tsc_khz(void *object, void __user *arg)
 {
 	struct mk_vm *vm = object;
 
-	return vm->tsc_khz;
-}
-
-/*
- * A CPU that scales has its guest's TSC tick as userspace likes. This is not done here:
- * only what is as good as the host's frequency is taken, within 250 ppm as by stock KVM.
- */
-long mk_check_tsc_khz(const struct mk_vm *vm, unsigned long khz)
-{
-	unsigned long own = vm->tsc_khz;
-
-	return !khz || max(khz, own) - min(khz, own) <= own / 4000 ? 0 : -EINVAL;
+	return READ_ONCE(vm->guest_khz);
 }
 
 /* For vCPUs that are yet to come. */
 static long set_tsc_khz(void *object, void __user *arg)
 {
-	return mk_check_tsc_khz(object, (unsigned long)arg);
+	return (unsigned long)arg > U32_MAX ? -EINVAL : mk_set_vm_tsc_khz(object, (unsigned long)arg);
 }
 
 static long get_stats_fd(void *object, void __user *arg)

@@ -114,6 +114,8 @@ int svm_setup(struct mk_refusal *refusal)
 		.decode_assist = features & FEAT_DECODE_ASSIST,
 		.tpr_shadow = true,
 		.tsc_scaling = features & FEAT_TSC_RATE,
+		.tsc_frac = SVM_TSC_FRAC,
+		.tsc_max_ratio = BIT_ULL(40) - 1,
 		.xsaves = boot_cpu_has(X86_FEATURE_XSAVES),
 		.rdtscp = boot_cpu_has(X86_FEATURE_RDTSCP),
 		.invpcid = boot_cpu_has(X86_FEATURE_INVPCID),

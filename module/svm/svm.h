@@ -32,6 +32,8 @@
 #define SVM_CLEAN_LBR		BIT(10)
 #define SVM_CLEAN_ALL		GENMASK(10, 0)
 
+#define SVM_TSC_FRAC	32	/* APM vol. 2, "TSC Ratio MSR": 8.32 bits */
+
 /**
  * struct svm_vcpu - mk_cpu.hw
  *
@@ -44,6 +46,7 @@ struct svm_vcpu {
 	u64 id;			/* unique for ever; never 0 */
 	u64 asid_gen;		/* struct svm_cpu.asid_gen that our ASID is from */
 	u64 tsc_aux;		/* what IA32_TSC_AUX holds now; valid while loaded */
+	u64 tsc_ratio;		/* likewise the TSC ratio MSR; 0: the host's, one */
 	int cpu;		/* whose caches the clean bits speak of; -1: none */
 	/*
 	 * NMI blocking. The hardware does not track it: we set @nmi_blocked

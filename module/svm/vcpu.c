@@ -187,6 +187,9 @@ static void svm_load(struct mk_cpu *cpu)
 	s->entry.host_pa = __sme_set(page_to_phys(sc->host));
 	svm_vmsave(s->entry.host_pa);
 	s->tsc_aux = sc->tsc_aux;
+	s->tsc_ratio = cpu->tsc_ratio;
+	if (unlikely(s->tsc_ratio))
+		wrmsrl(MSR_AMD64_TSC_RATIO, s->tsc_ratio);
 }
 
 static void svm_put(struct mk_cpu *cpu)
@@ -196,6 +199,8 @@ static void svm_put(struct mk_cpu *cpu)
 
 	if (s->tsc_aux != sc->tsc_aux)
 		wrmsrl(MSR_TSC_AUX, sc->tsc_aux);
+	if (unlikely(s->tsc_ratio))
+		wrmsr(MSR_AMD64_TSC_RATIO, 0, 1);	/* one: SVM_TSC_FRAC */
 	/* #VMEXIT resets DR7 and leaves the guest's DR6 behind. */
 	if (s->vmcb->save.dr6 != DR6_RESERVED)
 		set_debugreg(DR6_RESERVED, 6);

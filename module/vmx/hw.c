@@ -103,7 +103,7 @@ static const struct control secondary_control = {
 	.like = SECONDARY_EXEC_ENABLE_VPID | SECONDARY_EXEC_ENABLE_RDTSCP |
 		SECONDARY_EXEC_ENABLE_INVPCID | VMCS_CONTROL_BIT(XSAVES) |
 		SECONDARY_EXEC_WBINVD_EXITING | SECONDARY_EXEC_ENCLS_EXITING |
-		SECONDARY_EXEC_PAUSE_LOOP_EXITING,
+		SECONDARY_EXEC_PAUSE_LOOP_EXITING | SECONDARY_EXEC_TSC_SCALING,
 };
 
 /* "Acknowledge interrupt on exit" stays off: enabling interrupts delivers it to the host. */
@@ -210,6 +210,9 @@ int vmx_setup(struct mk_refusal *refusal)
 		.vnmi = true,
 		.xsaves = vmx_config.secondary & VMCS_CONTROL_BIT(XSAVES),
 		.rdtscp = vmx_config.secondary & SECONDARY_EXEC_ENABLE_RDTSCP,
+		.tsc_scaling = vmx_config.secondary & SECONDARY_EXEC_TSC_SCALING,
+		.tsc_frac = VMX_TSC_FRAC,
+		.tsc_max_ratio = U64_MAX,
 		.invpcid = vmx_config.secondary & SECONDARY_EXEC_ENABLE_INVPCID,
 		.umip = boot_cpu_has(X86_FEATURE_UMIP),
 		.pku = boot_cpu_has(X86_FEATURE_OSPKE),

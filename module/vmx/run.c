@@ -220,6 +220,8 @@ static void prepare(struct mk_cpu *cpu, struct vmx_vcpu *v)
 	if (unlikely(v->controls_changed)) {
 		v->controls_changed = false;
 		vmwrite(TSC_OFFSET, cpu->tsc_offset);
+		if (vmx_caps.tsc_scaling)
+			vmwrite(TSC_MULTIPLIER, cpu->tsc_ratio ?: BIT_ULL(VMX_TSC_FRAC));
 		vmwrite(EXCEPTION_BITMAP, VMX_EXCEPTIONS | (v->int3_exits ? BIT(X86_TRAP_BP) : 0));
 	}
 	if (unlikely(cpu->tsc_aux != v->tsc_aux) && vmx_caps.rdtscp) {

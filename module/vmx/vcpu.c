@@ -125,6 +125,8 @@ static void write_controls(struct vmx_vcpu *v, u32 exits_off)
 		vmwrite(ENCLS_EXITING_BITMAP, ~0ul);
 	vmwrite(MSR_BITMAP, __pa(v->msr_bitmap));
 	vmwrite(TSC_OFFSET, 0);
+	if (secondary & SECONDARY_EXEC_TSC_SCALING)
+		vmwrite(TSC_MULTIPLIER, BIT_ULL(VMX_TSC_FRAC));
 
 	vmwrite(EXCEPTION_BITMAP, VMX_EXCEPTIONS);
 	vmwrite(PAGE_FAULT_ERROR_CODE_MASK, 0);

@@ -34,6 +34,8 @@ struct vmx_config {
 
 extern struct vmx_config vmx_config;
 
+#define VMX_TSC_FRAC	48	/* SDM vol. 3C, "TSC multiplier": 16.48 bits */
+
 /*
  * CR0 and CR4 bits that a guest changes without an exit: they change nothing
  * that the hardware does not do by itself, and no CPUID bit forbids them.

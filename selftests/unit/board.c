@@ -194,13 +194,13 @@ static void begin(void)
 	memset(vcpus, 0, sizeof(vcpus));
 	timers = NULL;
 	clock_now = 1000 * MS;
-	vm.tsc_khz = 2000000;
 	vm.apic_bus_ns = 1;
 	mk_irqchip_create(&vm);
 	for (cpu = 0; cpu < CPUS; cpu++) {
 		struct mk_vcpu *v = &vcpus[cpu];
 
-		*v = (struct mk_vcpu){ .vm = &vm, .id = cpu, .maxphyaddr = 40 };
+		*v = (struct mk_vcpu){ .vm = &vm, .id = cpu, .maxphyaddr = 40,
+				       .tsc_khz = 2000000 };
 		vm.board->vcpu_init(v);
 		vm.board->vcpu_reset(v, false);
 		vm.vcpus.entry[cpu] = v;

@@ -71,7 +71,6 @@ struct mk_vm {
 	bool kernel_pic;
 	bool apic_ids32, apic_no_quirk;
 	u32 quirks_off;
-	u32 tsc_khz;
 	u64 apic_bus_ns;
 };
 
@@ -85,6 +84,7 @@ struct mk_vcpu {
 	int id;
 	struct { u64 cr8; } cpu;
 	u8 maxphyaddr;
+	u32 tsc_khz;
 	void *apic;
 	bool event;		/* MK_REQ_EVENT */
 	unsigned int nmis, inits;
