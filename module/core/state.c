@@ -323,8 +323,8 @@ int mk_mce_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 			return -EINVAL;
 		break;
 	case BANK_STATUS:
-		/* Software can only clear it, unless it has asked AMD's CPU for more. */
-		if (val && !host && !(v->hwcr & MK_HWCR_MC_STATUS_WR_EN))
+		/* Software can only clear it, unless it has asked an AMD CPU for more. */
+		if (val && !host && (v->cpuid_intel || !(v->hwcr & MK_HWCR_MC_STATUS_WR_EN)))
 			return -EINVAL;
 		break;
 	}
