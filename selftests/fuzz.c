@@ -567,6 +567,13 @@ bool guests_may_enter(void)
 	return !wish || *wish != '0';
 }
 
+bool guests_are_stepped(void)
+{
+	const char *wish = getenv("MINIKVM_FUZZ_ENTER");
+
+	return wish && !strcmp(wish, "step");
+}
+
 bool emulator_is_spared(void)
 {
 	const char *wish = getenv("MINIKVM_FUZZ_ENTER");

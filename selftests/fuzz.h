@@ -76,9 +76,11 @@ u64 fuzz_setting(const char *name, u64 otherwise);
 u64 now_ms(void);
 bool host_is_vmx(void);
 /*
- * May guests run that do anything? Not with MINIKVM_FUZZ_ENTER=0, which is for
- * emulators: Bochs 2.7 holds the host's interrupts back while the guest's are off; with
- * stock KVM, too.
+ * May guests run that do anything? Not with MINIKVM_FUZZ_ENTER=0.
+ *
+ * With MINIKVM_FUZZ_ENTER=step they exit behind each instruction, which is for Bochs 2.7:
+ * it holds the host's interrupts back while the guest's are off, under stock KVM, too.
+ * A CPU does not step into a handler, so that one which loops there stands still yet.
  *
  * With MINIKVM_FUZZ_ENTER=spare they may do anything but what QEMU 10.0 is known to die
  * of, whoever does it: the code of MOV to a segment register that does not exist is a
@@ -88,6 +90,7 @@ bool host_is_vmx(void);
  */
 bool guests_may_enter(void);
 bool emulator_is_spared(void);
+bool guests_are_stepped(void);
 void spare_emulator(u8 *code, size_t bytes);	/* code that changed */
 
 #endif

@@ -29,6 +29,7 @@ static struct totals {
 	u64 runs;		/* KVM_RUN has returned */
 	u64 exits;		/* hardware exits, where the device tells */
 	u64 reasons[64];
+	u64 steps;
 	u64 deaths;
 	u64 refused;		/* states that userspace was not allowed to set */
 	u64 odd_errno, odd_count;
@@ -197,6 +198,24 @@ static void answer(struct guest *g, struct rng *r)
 		run->cr8 = rng_below(r, 16);
 }
 
+/* KVM_RUN, or as many as there are instructions before something else ends one. */
+static int run_once(struct guest *g)
+{
+	struct kvm_guest_debug step = {
+		.control = KVM_GUESTDBG_ENABLE | KVM_GUESTDBG_SINGLESTEP };
+	int ret;
+
+	if (!guests_are_stepped())
+		return outcome(ioctl(g->vcpu, KVM_RUN, 0));
+	if (ioctl(g->vcpu, KVM_SET_GUEST_DEBUG, &step))
+		return -EAGAIN;
+	do {
+		ret = outcome(ioctl(g->vcpu, KVM_RUN, 0));
+		count(&totals->steps, 1);
+	} while (!ret && g->run->exit_reason == KVM_EXIT_DEBUG);
+	return ret;
+}
+
 /* A vCPU's life: until it has had its time, its exits, or died too often. */
 static void live(struct guest *g, struct rng *r)
 {
@@ -204,7 +223,7 @@ static void live(struct guest *g, struct rng *r)
 	u32 spins = 0, deaths = 0;
 
 	for (u32 n = 0; n < MAX_EXITS && deaths < 8 && now_ms() < end; n++) {
-		int ret = outcome(ioctl(g->vcpu, KVM_RUN, 0));
+		int ret = run_once(g);
 		u32 reason = g->run->exit_reason;
 
 		count(&totals->runs, 1);
