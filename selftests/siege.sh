@@ -44,9 +44,9 @@ result() {	# NAME COMMAND...: passes if the command does
 		sed -n 's/^figure: /# /p' "$tmp/out"
 	else
 		failed=$((failed + 1))
-		echo "not ok $nr $name"
 		sed 's/^/# /' "$tmp/out"
 		dmesg | tail -n 10 | sed 's/^/# /'
+		echo "not ok $nr $name"
 	fi
 }
 
@@ -106,10 +106,11 @@ linger() {	# TURNS
 	done
 }
 
-# In the background, until the file goes: out when nobody holds it, and in again.
+# In the background, until the file goes: out when nobody holds it, and in again; at
+# least once.
 besiege() {
 	local out=0 held=0
-	while [ -e "$tmp/siege" ]; do
+	while [ -e "$tmp/siege" ] || [ $out = 0 ]; do
 		if rmmod minikvm 2>/dev/null; then
 			out=$((out + 1))
 			load minikvm || break
@@ -122,16 +123,19 @@ besiege() {
 }
 
 vmms_under_siege() {
-	local i pid killed=0 lived=0 out held
-	for i in $(seq $((vmms * times))); do
+	local i=0 pid killed=0 lived=0 out held status
+	# A machine that loads slowly has often no device for them: then some more.
+	while [ $i -lt $((vmms * times)) ] || { [ $killed = 0 ] && [ $i -lt 60 ]; }; do
+		i=$((i + 1))
 		echo "# VMM $i" >&3
 		if [ $((i % 4)) = 0 ]; then
 			# A whole life. With no device there at that moment it is refused.
 			runs
-			case $? in
+			status=$?
+			case $status in
 			0) lived=$((lived + 1)) ;;
 			69) ;;
-			*) return 1 ;;
+			*) echo "a VMM ended with $status"; return 1 ;;
 			esac
 			continue
 		fi
