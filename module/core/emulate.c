@@ -119,7 +119,7 @@ static int device_access(struct mk_vcpu *v, gpa_t gpa, void *buf, unsigned int l
 	*f = (struct mk_fragment){ .gpa = gpa, .len = len, .write = write };
 	if (write)
 		memcpy(f->data, buf, len);
-	if (unlikely(v->eoi_offered) && !write)
+	if (!write)
 		mk_eoi_settle(v, true);
 	f->done = (board && board->mmio(v, gpa, len, f->data, write)) ||
 		  (write && mk_doorbell(v->vm, MK_SPACE_MMIO, gpa, len, f->data));

@@ -27,7 +27,7 @@ void mk_eoi_offer(struct mk_vcpu *v, u8 vector)
 	v->eoi_offered = !mk_guest_write_nofault(v->vm, v->eoi_gpa, &offered, sizeof(offered));
 }
 
-bool mk_eoi_settle(struct mk_vcpu *v, bool sleep)
+bool mk_eoi_end_offer(struct mk_vcpu *v, bool sleep)
 {
 	u8 now;
 	int err;

@@ -210,15 +210,16 @@ static void trace_event(const struct mk_event *ev, bool again)
 void mk_events_prepare(struct mk_vcpu *v)
 {
 	struct mk_cpu *cpu = &v->cpu;
-	bool again = !v->exception.pending && cpu->vectoring.type;
 
 	cpu->irq_window = cpu->nmi_window = false;
 	limit_nmis(v);
 
 	if (v->exception.pending) {
 		inject_exception(v);
+		trace_event(&cpu->inject, false);
 	} else if (cpu->vectoring.type) {
 		cpu->inject = cpu->vectoring;
+		trace_event(&cpu->inject, true);
 		cpu->vectoring.type = MK_EV_NONE;
 	} else if (atomic_read(&v->nmis) && mk_nmi_allowed(v)) {
 		atomic_dec(&v->nmis);
@@ -226,10 +227,11 @@ void mk_events_prepare(struct mk_vcpu *v)
 	} else if (irq_waiting(v) && mk_irq_allowed(v)) {
 		int vector = irq_take(v);
 
-		if (vector >= 0)
+		if (vector >= 0) {
 			cpu->inject = (struct mk_event){ .type = MK_EV_INTR, .vector = vector };
+			trace_event(&cpu->inject, false);
+		}
 	}
-	trace_event(&cpu->inject, again);
 
 	cpu->cr8_threshold = cpu->cr8_free ? mk_board(v->vm)->cr8_threshold(v) : 0;
 	/* What did not fit into this entry gets a window; where a debugger blocks, it would not help. */

@@ -244,8 +244,7 @@ static bool has_ibpb(struct mk_vcpu *v, bool host)
 
 static int board_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 {
-	if (unlikely(v->eoi_offered))
-		mk_eoi_settle(v, false);
+	mk_eoi_settle(v, false);
 	if (v->apic)
 		return mk_board(v->vm)->msr_get(v, msr, val, host);
 	if (msr == MSR_IA32_TSC_DEADLINE) {

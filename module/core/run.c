@@ -143,8 +143,7 @@ static bool eoi_exit(struct mk_vcpu *v)
 /* Interrupts off, MK_IN_GUEST stored: nothing that comes from now on is missed. */
 static enum mk_next take_requests(struct mk_vcpu *v)
 {
-	if (unlikely(v->eoi_offered) && test_bit(MK_REQ_EVENT, &v->requests) &&
-	    !mk_eoi_settle(v, false))
+	if (test_bit(MK_REQ_EVENT, &v->requests) && !mk_eoi_settle(v, false))
 		mk_request(v, MK_REQ_SETTLE);
 	if (test_and_clear_bit(MK_REQ_FLUSH_TDP, &v->requests))
 		v->cpu.flush |= MK_FLUSH_TDP;
@@ -269,7 +268,7 @@ static int run_loop(struct mk_vcpu *v)
 			mk_steal_update(v);
 			if (test_and_clear_bit(MK_REQ_MSRS, &v->requests))
 				mk_msr_passthrough(v);
-			if (test_and_clear_bit(MK_REQ_SETTLE, &v->requests) && v->eoi_offered)
+			if (test_and_clear_bit(MK_REQ_SETTLE, &v->requests))
 				mk_eoi_settle(v, true);
 		}
 		/* A userspace with a PIC of its own waits for this moment; a guest may sleep then. */
@@ -281,8 +280,7 @@ static int run_loop(struct mk_vcpu *v)
 		}
 		if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
 			/* Nobody is to wait for what the guest believes to have ended. */
-			if (unlikely(v->eoi_offered))
-				mk_eoi_settle(v, true);
+			mk_eoi_settle(v, true);
 			if (eoi_exit(v))
 				return 0;
 			err = wait_for_event(v);
@@ -319,8 +317,7 @@ static void publish(struct mk_vcpu *v)
 	const struct mk_board_ops *board = mk_board(v->vm);
 	u64 base = v->apic_base;
 
-	if (unlikely(v->eoi_offered))
-		mk_eoi_settle(v, true);
+	mk_eoi_settle(v, true);
 	mk_cpu_need(&v->cpu, MK_G_RFLAGS);
 	run->if_flag = !!(v->cpu.rflags & X86_EFLAGS_IF);
 	run->cr8 = mk_get_cr8(v);

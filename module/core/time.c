@@ -36,14 +36,11 @@ u64 mk_host_tsc(void)
 	return rdtsc() + lost;
 }
 
-static u64 scale(u64 ticks, u64 ratio)
-{
-	return likely(!ratio) ? ticks : mul_u64_u64_shr(ticks, ratio, mk_hw->caps->tsc_frac);
-}
-
 u64 mk_guest_ticks(const struct mk_vcpu *v, u64 ticks)
 {
-	return scale(ticks, v->cpu.tsc_ratio);
+	u64 ratio = v->cpu.tsc_ratio;
+
+	return likely(!ratio) ? ticks : mul_u64_u64_shr(ticks, ratio, mk_hw->caps->tsc_frac);
 }
 
 void mk_time_catch_up(struct mk_vcpu *v)
@@ -103,20 +100,20 @@ void mk_set_vm_tsc_offset(struct mk_vcpu *v, s64 offset)
  * What makes @khz of the host's rate. Within 250 ppm, which is as good as the host's is
  * known, nothing does; that is stock KVM's limit.
  */
-static int ratio_for(u32 host, u32 khz, u64 *ratio)
+static int ratio_for(unsigned long host, unsigned long khz, u64 *ratio)
 {
 	const struct mk_caps *caps = mk_hw->caps;
 
 	*ratio = 0;
 	if (max(khz, host) - min(khz, host) <= host / 4000)
 		return 0;
-	if (!caps->tsc_scaling)
+	if (!caps->tsc_scaling || khz > U32_MAX)
 		return -EINVAL;
 	*ratio = mul_u64_u32_div(BIT_ULL(caps->tsc_frac), khz, host);
 	return *ratio && *ratio <= caps->tsc_max_ratio ? 0 : -EINVAL;
 }
 
-int mk_set_tsc_khz(struct mk_vcpu *v, u32 khz)
+int mk_set_tsc_khz(struct mk_vcpu *v, unsigned long khz)
 {
 	u32 host = v->vm->tsc_khz;
 	u64 ratio, now;
@@ -131,7 +128,7 @@ int mk_set_tsc_khz(struct mk_vcpu *v, u32 khz)
 	return 0;
 }
 
-int mk_set_vm_tsc_khz(struct mk_vm *vm, u32 khz)
+int mk_set_vm_tsc_khz(struct mk_vm *vm, unsigned long khz)
 {
 	unsigned long flags;
 	u64 ratio;

@@ -488,8 +488,8 @@ void mk_time_init(struct mk_vcpu *v);	/* a new vCPU counts at its VM's rate */
  * KVM_SET_TSC_KHZ: of a vCPU, whose counter goes on from where it is, and of the vCPUs that
  * are yet to come; 0: the host's rate. 0, or -EINVAL: the CPU cannot. vCPU loaded.
  */
-int mk_set_tsc_khz(struct mk_vcpu *v, u32 khz);
-int mk_set_vm_tsc_khz(struct mk_vm *vm, u32 khz);
+int mk_set_tsc_khz(struct mk_vcpu *v, unsigned long khz);
+int mk_set_vm_tsc_khz(struct mk_vm *vm, unsigned long khz);
 void mk_set_guest_tsc(struct mk_vcpu *v, u64 tsc);
 /* Userspace sets it, perhaps for one vCPU after the other. Any context, vCPU loaded. */
 void mk_set_vm_tsc(struct mk_vcpu *v, u64 tsc);
@@ -551,11 +551,15 @@ int mk_eoi_set(struct mk_vcpu *v, u64 val);	/* the MSR: 0 or -EINVAL; does not s
 /* The guest is about to get @vector from its local APIC. Any context. */
 void mk_eoi_offer(struct mk_vcpu *v, u8 vector);
 /**
- * mk_eoi_settle - there is an offer: end it, before the APIC is looked at
+ * mk_eoi_settle - end an offer if there is one, before the APIC is looked at
  * Return: true; false where @sleep forbids to wait for the guest's memory, and the APIC
  * may be behind.
  * Context: the VM's own mm; may sleep if @sleep.
  */
-bool mk_eoi_settle(struct mk_vcpu *v, bool sleep);
+bool mk_eoi_end_offer(struct mk_vcpu *v, bool sleep);
+static inline bool mk_eoi_settle(struct mk_vcpu *v, bool sleep)
+{
+	return likely(!v->eoi_offered) || mk_eoi_end_offer(v, sleep);
+}
 
 #endif

@@ -464,7 +464,7 @@ static long set_tsc_khz(void *object, void __user *arg)
 {
 	struct mk_vcpu *v = object;
 
-	return (unsigned long)arg > U32_MAX ? -EINVAL : mk_set_tsc_khz(v, (unsigned long)arg);
+	return mk_set_tsc_khz(v, (unsigned long)arg);
 }
 
 static int pre_fault(struct mk_vcpu *v, gpa_t gpa)

@@ -54,7 +54,7 @@ static long get_tsc_khz(void *object, void __user *arg)
 /* For vCPUs that are yet to come. */
 static long set_tsc_khz(void *object, void __user *arg)
 {
-	return (unsigned long)arg > U32_MAX ? -EINVAL : mk_set_vm_tsc_khz(object, (unsigned long)arg);
+	return mk_set_vm_tsc_khz(object, (unsigned long)arg);
 }
 
 static long get_stats_fd(void *object, void __user *arg)

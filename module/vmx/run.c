@@ -203,10 +203,13 @@ static void prepare(struct mk_cpu *cpu, struct vmx_vcpu *v)
 	u32 primary = v->primary_base |
 		      (cpu->irq_window ? CPU_BASED_INTR_WINDOW_EXITING : 0) |
 		      (cpu->nmi_window ? CPU_BASED_NMI_WINDOW_EXITING : 0);
-	bool changed = cpu->dirty;
 
 	if (unlikely(!v->switched))
 		vmx_switch_in(cpu);
+	/* Of a guest that halts by itself the CPU keeps that it does: this ends it. */
+	if (unlikely(cpu->exits_off & KVM_X86_DISABLE_EXITS_HLT) &&
+	    (cpu->inject.type || cpu->dirty))
+		vmwrite(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
 	if (cpu->dirty)
 		vmx_flush(cpu);
 	if (unlikely(primary != v->primary)) {
@@ -228,9 +231,6 @@ static void prepare(struct mk_cpu *cpu, struct vmx_vcpu *v)
 		v->tsc_aux = cpu->tsc_aux;
 		wrmsrl(MSR_TSC_AUX, v->tsc_aux);
 	}
-	/* Of a guest that halts by itself the CPU keeps that it does: this ends it. */
-	if (unlikely(cpu->exits_off & KVM_X86_DISABLE_EXITS_HLT) && (cpu->inject.type || changed))
-		vmwrite(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
 	if (cpu->inject.type)
 		inject(cpu, v);
 	if (unlikely(cpu->dr7 & (DR_GLOBAL_ENABLE_MASK | DR_LOCAL_ENABLE_MASK)))
