@@ -10,42 +10,16 @@
 # It loads and unloads minikvm and stock KVM, plugs CPUs and suspends the machine.
 # So it is for a test machine (scripts/testvm), whose "load" and "unload" it uses.
 
-device=${1:-${MINIKVM_DEVICE:-/dev/minikvm}}
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/tap.sh"
 stock=/dev/kvm
-launcher=${MINIKVM:-minikvm}
 cpu1=/sys/devices/system/cpu/cpu1/online
 alarm=/sys/class/rtc/rtc0/wakealarm
 
-skip_all() { echo "1..0 # SKIP $1"; exit 4; }
-[ "$device" != $stock ] || skip_all "what is tested here is minikvm's own"
 [ -d /stock ] || skip_all "for test machines only: it unloads KVM and suspends the machine"
-[ -e "$device" ] || skip_all "$device is not there"
 
-tmp=$(mktemp -d) || exit 1
 guests=
 trap 'kill -9 $guests 2>/dev/null; rm -rf "$tmp"' EXIT
-nr=0
-failed=0
-
-result() {	# NAME COMMAND...: passes if the command does
-	local name=$1
-	nr=$((nr + 1))
-	shift
-	if "$@" >"$tmp/out" 2>&1; then
-		echo "ok $nr $name"
-	else
-		failed=$((failed + 1))
-		echo "not ok $nr $name"
-		sed 's/^/# /' "$tmp/out"
-		tail -n 3 "$tmp"/*.err | sed 's/^/# /'
-		dmesg | tail -n 10 | sed 's/^/# /'
-	fi
-}
-
-skip() {	# NAME REASON
-	nr=$((nr + 1))
-	echo "ok $nr $1 # SKIP $2"
-}
 
 # Dots, and an exclamation mark where the TSC went back.
 #	xor edi, edi
@@ -307,5 +281,4 @@ stock_first
 stock_greedy
 cpus
 sleeps
-echo "1..$nr"
-[ $failed = 0 ]
+tap_end

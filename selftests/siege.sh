@@ -11,20 +11,14 @@
 # MINIKVM_THOROUGH=1 goes on ten times as long; MINIKVM_SEED=N repeats its choices.
 # For test machines (scripts/testvm), whose "load" and "unload" it uses.
 
-device=${1:-${MINIKVM_DEVICE:-/dev/minikvm}}
-launcher=${MINIKVM:-minikvm}
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/tap.sh"
 cpu1=/sys/devices/system/cpu/cpu1/online
 
-skip_all() { echo "1..0 # SKIP $1"; exit 4; }
-[ "$device" != /dev/kvm ] || skip_all "what is tested here is minikvm's own"
 [ -d /stock ] || skip_all "for test machines only: it unloads modules and suspends the machine"
-[ -e "$device" ] || skip_all "$device is not there"
 
-tmp=$(mktemp -d) || exit 1
 guests=
 trap 'rm -f "$tmp/siege"; kill -9 $guests 2>/dev/null; rm -rf "$tmp"' EXIT
-nr=0
-failed=0
 seed=${MINIKVM_SEED:-$$}
 # shellcheck disable=SC3028,SC2034 # busybox has it, and lets it be seeded
 RANDOM=$seed
@@ -34,26 +28,6 @@ times=1
 vmms=20
 ! grep -qw vmx /proc/cpuinfo || vmms=8
 exec 3>&1	# to show that it goes on
-
-result() {	# NAME COMMAND...: passes if the command does
-	local name=$1
-	nr=$((nr + 1))
-	shift
-	if "$@" >"$tmp/out" 2>&1; then
-		echo "ok $nr $name"
-		sed -n 's/^figure: /# /p' "$tmp/out"
-	else
-		failed=$((failed + 1))
-		sed 's/^/# /' "$tmp/out"
-		dmesg | tail -n 10 | sed 's/^/# /'
-		echo "not ok $nr $name"
-	fi
-}
-
-skip() {	# NAME REASON
-	nr=$((nr + 1))
-	echo "ok $nr $1 # SKIP $2"
-}
 
 # Dots, for ever: mov dx, 0x3f8; mov al, '.'; out dx, al; mov cx, 4096; loop $; jmp
 printf '\272\370\003\260.\356\271\000\020\342\376\353\366' >"$tmp/dots"
@@ -284,5 +258,4 @@ echo "# MINIKVM_SEED=$seed"
 rmmod_siege
 cpus
 freeze
-echo "1..$nr"
-[ $failed = 0 ]
+tap_end

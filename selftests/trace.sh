@@ -8,33 +8,14 @@
 #
 # usage: trace.sh [DEVICE]
 
-device=${1:-${MINIKVM_DEVICE:-/dev/minikvm}}
-launcher=${MINIKVM:-minikvm}
+# shellcheck source-path=SCRIPTDIR
+. "$(dirname "$0")/tap.sh"
 tracing=/sys/kernel/tracing
 ours=$tracing/events/minikvm
-
-skip_all() { echo "1..0 # SKIP $1"; exit 4; }
-[ "$device" != /dev/kvm ] || skip_all "what is tested here is minikvm's own"
 [ -e $tracing/trace ] || skip_all "this kernel has no tracefs"
 
-tmp=$(mktemp -d) || exit 1
 loaded=
 trap 'echo 0 >$ours/enable; for m in $loaded; do rmmod $m; done; rm -rf "$tmp"' EXIT
-nr=0
-failed=0
-
-result() {	# NAME COMMAND...: passes if the command does
-	local name=$1
-	nr=$((nr + 1))
-	shift
-	if "$@" >"$tmp/out" 2>&1; then
-		echo "ok $nr $name"
-	else
-		failed=$((failed + 1))
-		sed 's/^/# /' "$tmp/out"
-		echo "not ok $nr $name"
-	fi
-}
 
 count() { grep -c " $1: " "$tmp/trace"; }
 
@@ -87,8 +68,6 @@ if [ -e $tracing/events/kvm ] || [ -e /stock/kvm.ko ]; then
 	done
 	result "fields are stock KVM's" as_in_stock
 else
-	nr=$((nr + 1))
-	echo "ok $nr fields are stock KVM's # SKIP it is not here"
+	skip "fields are stock KVM's" "it is not here"
 fi
-echo "1..$nr"
-[ $failed = 0 ]
+tap_end

@@ -52,5 +52,6 @@ build_userspace()
 	locked userspace make -s -C "$TOP/userspace" >&2 || die "the launcher does not build"
 	cp "$TOP/userspace/minikvm" "$1/bin/"
 	locked userspace make -s -C "$TOP/selftests" >&2 || die "the selftests do not build"
-	find "$TOP/selftests" -maxdepth 1 -type f -perm -u+x -exec cp {} "$1/selftests/" \;
+	find "$TOP/selftests" -maxdepth 1 -type f \( -perm -u+x -o -name tap.sh \) \
+		-exec cp {} "$1/selftests/" \;
 }
