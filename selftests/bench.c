@@ -22,7 +22,6 @@
 #define LAPIC_ID	0xfee00020ul
 #define MSR_TSC_DEADLINE 0x6e0
 #define VECTOR		0x61
-#define MSR_PV_EOI	0x4b564d04
 
 static u64 ticks(void)
 {
@@ -114,11 +113,8 @@ static volatile u32 eoi_flag __attribute__((aligned(4)));
 
 static void on_pv_eoi(struct guest_frame *frame)
 {
-	u8 was;
-
 	taken++;
-	asm volatile("btrl $0, %0\n\tsetc %1" : "+m"(eoi_flag), "=r"(was) : : "memory");
-	if (!was)
+	if (!pv_eoi(&eoi_flag))
 		wrmsr(MSR_X2APIC + APIC_REG_EOI / 16, 0);
 }
 

@@ -21,10 +21,6 @@
 #define MISC_MWAIT	BIT(18)
 #define CPUID1_MONITOR	BIT(3)
 
-#ifndef KVM_CAP_X86_APIC_BUS_CYCLES_NS
-#define KVM_CAP_X86_APIC_BUS_CYCLES_NS	237
-#endif
-
 GUEST_FIXTURE(caps, WITH_IRQCHIP)
 
 static int enable(int vm, u32 cap, u64 arg)

@@ -133,6 +133,17 @@ static inline u64 x2apic_read(u32 reg)
 	return rdmsr(MSR_X2APIC + reg / 16);
 }
 
+#define MSR_PV_EOI	0x4b564d04
+
+/* Paravirtual EOI: take the offer in @flag; false: there is none. */
+static inline bool pv_eoi(volatile u32 *flag)
+{
+	u8 was;
+
+	asm volatile("btrl $0, %0\n\tsetc %1" : "+m"(*flag), "=r"(was) : : "memory");
+	return was;
+}
+
 static inline void xapic_ipi(u32 icr, u8 dest)
 {
 	xapic_write(APIC_REG_ICR2, (u32)dest << 24);

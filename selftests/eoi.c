@@ -9,7 +9,6 @@
 #include <kselftest_harness.h>
 #include "cpus.h"
 
-#define MSR_PV_EOI	0x4b564d04
 #define GP		13
 #define LOW		0x41
 #define MIDDLE		0x61
@@ -29,10 +28,7 @@ static void send(u8 vector)
 
 static void end_of_interrupt(void)
 {
-	u8 was;
-
-	asm volatile("btrl $0, %0\n\tsetc %1" : "+m"(flag), "=r"(was) : : "memory");
-	if (was) {
+	if (pv_eoi(&flag)) {
 		skipped++;
 	} else {
 		written++;
@@ -134,38 +130,35 @@ TEST_F(eoi, each_comes_once)
 	EXPECT_GT(skipped_by_guest, ROUNDS * 9 / 10);
 }
 
-static u32 guest_overtaken(u64 unused)
+/* Each time that one is taken its handler sends @second. */
+static u32 nested(void (*handler)(struct guest_frame *frame), u8 second)
 {
 	begin();
-	guest_handlers[MIDDLE] = on_interrupted;
+	guest_handlers[MIDDLE] = handler;
 	sti();
 	for (u32 i = 0; i < 10; i++) {
 		send(MIDDLE);
 		guest_equal(taken[MIDDLE], i + 1);
-		guest_equal(taken[HIGH], i + 1);
+		guest_equal(taken[second], i + 1);
 	}
 	nothing_in_service();
 	return 0;
+}
+
+static u32 guest_overtaken(u64 unused)
+{
+	return nested(on_interrupted, HIGH);
+}
+
+static u32 guest_joined(u64 unused)
+{
+	return nested(on_joined, PEER);
 }
 
 TEST_F(eoi, overtaken)
 {
 	guest_call(&self->g, guest_overtaken, 0);
 	EXPECT_EQ(guest_finish(&self->g), 0);
-}
-
-static u32 guest_joined(u64 unused)
-{
-	begin();
-	guest_handlers[MIDDLE] = on_joined;
-	sti();
-	for (u32 i = 0; i < 10; i++) {
-		send(MIDDLE);
-		guest_equal(taken[MIDDLE], i + 1);
-		guest_equal(taken[PEER], i + 1);
-	}
-	nothing_in_service();
-	return 0;
 }
 
 TEST_F(eoi, one_that_waits_for_the_end)

@@ -420,7 +420,7 @@ const char *kernel_complaint(void)
 		"refcount_t:", "unchecked MSR", "INFO: possible", "INFO: suspicious",
 		"INFO: task", "locking dependency", "suspicious RCU", "soft lockup",
 		"general protection fault", "unable to handle", "ODEBUG", "in preemptible",
-		"sleeping function", "scheduling while atomic",
+		"sleeping function", "scheduling while atomic", "pagealloc: ",
 	};
 	static char found[256];
 	static int log = -1;
@@ -560,23 +560,24 @@ bool host_is_vmx(void)
 	return found;
 }
 
+static bool enter_is(const char *wish)
+{
+	const char *text = getenv("MINIKVM_FUZZ_ENTER");
+
+	return text && !strcmp(text, wish);
+}
+
 bool guests_may_enter(void)
 {
-	const char *wish = getenv("MINIKVM_FUZZ_ENTER");
-
-	return !wish || *wish != '0';
+	return !enter_is("0");
 }
 
 bool guests_are_stepped(void)
 {
-	const char *wish = getenv("MINIKVM_FUZZ_ENTER");
-
-	return wish && !strcmp(wish, "step");
+	return enter_is("step");
 }
 
 bool emulator_is_spared(void)
 {
-	const char *wish = getenv("MINIKVM_FUZZ_ENTER");
-
-	return wish && !strcmp(wish, "spare");
+	return enter_is("spare");
 }

@@ -29,7 +29,6 @@ static struct totals {
 	u64 runs;		/* KVM_RUN has returned */
 	u64 exits;		/* hardware exits, where the device tells */
 	u64 reasons[64];
-	u64 steps;
 	u64 deaths;
 	u64 refused;		/* states that userspace was not allowed to set */
 	u64 odd_errno, odd_count;
@@ -209,10 +208,9 @@ static int run_once(struct guest *g)
 		return outcome(ioctl(g->vcpu, KVM_RUN, 0));
 	if (ioctl(g->vcpu, KVM_SET_GUEST_DEBUG, &step))
 		return -EAGAIN;
-	do {
+	do
 		ret = outcome(ioctl(g->vcpu, KVM_RUN, 0));
-		count(&totals->steps, 1);
-	} while (!ret && g->run->exit_reason == KVM_EXIT_DEBUG);
+	while (!ret && g->run->exit_reason == KVM_EXIT_DEBUG);
 	return ret;
 }
 

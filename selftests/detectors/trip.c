@@ -9,7 +9,6 @@
  * minikvm's is. LKDTM, the kernel's own, has fewer, and shows only that the kernel's
  * own code is instrumented.
  */
-#include <linux/debugobjects.h>
 #include <linux/delay.h>
 #include <linux/kthread.h>
 #include <linux/list.h>
