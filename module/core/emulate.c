@@ -250,11 +250,11 @@ static int access_memory(struct mk_exec *x, u64 gva, void *buf, unsigned int siz
 
 			memcpy(&was, old, len);
 			memcpy(&is, buf, len);
-			err = mk_guest_cmpxchg(vm, gpa, was, is, len);
+			err = mk_guest_cmpxchg(c->v, gpa, was, is, len);
 			if (err == -EAGAIN)
 				return MK_EXEC_RETRY;
 		} else {
-			err = mk_guest_write(vm, gpa, buf + done, len);
+			err = mk_guest_write(c->v, gpa, buf + done, len);
 		}
 		if (err) {
 			c->vmm_fault = true;

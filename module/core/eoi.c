@@ -24,7 +24,7 @@ void mk_eoi_offer(struct mk_vcpu *v, u8 vector)
 	if (likely(!(v->eoi_msr & KVM_MSR_ENABLED)) || !mk_board(v->vm)->eoi_is_alone(v, vector))
 		return;
 	v->eoi_gpa = v->eoi_msr & ~(u64)KVM_MSR_ENABLED;
-	v->eoi_offered = !mk_guest_write_nofault(v->vm, v->eoi_gpa, &offered, sizeof(offered));
+	v->eoi_offered = !mk_guest_write_nofault(v, v->eoi_gpa, &offered, sizeof(offered));
 }
 
 bool mk_eoi_end_offer(struct mk_vcpu *v, bool sleep)
@@ -35,8 +35,8 @@ bool mk_eoi_end_offer(struct mk_vcpu *v, bool sleep)
 	err = sleep ? mk_guest_read(v->vm, v->eoi_gpa, &now, sizeof(now)) :
 		      mk_guest_read_nofault(v->vm, v->eoi_gpa, &now, sizeof(now));
 	if (!err && (now & KVM_PV_EOI_MASK))
-		err = sleep ? mk_guest_write(v->vm, v->eoi_gpa, &taken_back, sizeof(taken_back)) :
-			      mk_guest_write_nofault(v->vm, v->eoi_gpa, &taken_back,
+		err = sleep ? mk_guest_write(v, v->eoi_gpa, &taken_back, sizeof(taken_back)) :
+			      mk_guest_write_nofault(v, v->eoi_gpa, &taken_back,
 						     sizeof(taken_back));
 	if (err && !sleep)
 		return false;

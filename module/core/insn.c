@@ -41,7 +41,7 @@ static int read_nofault(void *ctx, u64 gpa, u64 *val, unsigned int size)
 static int update_sleep(void *ctx, u64 gpa, u64 old, u64 new, unsigned int size)
 {
 	struct mk_vcpu *v = ctx;
-	int err = mk_guest_cmpxchg(v->vm, gpa, old, new, size);
+	int err = mk_guest_cmpxchg(v, gpa, old, new, size);
 
 	if (unlikely(err == -EFAULT))
 		v->vmm_refused = true;
@@ -254,7 +254,7 @@ void mk_patch_code(struct mk_vcpu *v, u64 rip, u8 byte)
 	if (mk_cpu_code_mode(cpu) != MK_MODE_64)
 		rip = (u32)(cpu->seg[MK_CS].base + rip);
 	if (mk_walk(&cfg, &mem, rip, access, &res) == MK_WALK_OK)
-		mk_guest_write(v->vm, res.gpa, &byte, 1);
+		mk_guest_write(v, res.gpa, &byte, 1);
 	v->vmm_refused = false;
 }
 

@@ -14,6 +14,7 @@
 #include <linux/slab.h>
 #include <linux/uaccess.h>
 
+#include "core/dirty.h"
 #include "core/memory.h"
 #include "core/mmu.h"
 
@@ -41,7 +42,7 @@ const struct mk_slot *mk_slot_find(const struct mk_slots *slots, gfn_t gfn)
 
 /* --- Changing slots --- */
 
-static const struct mk_slot *slot_by_id(const struct mk_slots *slots, u32 id)
+const struct mk_slot *mk_slot_by_id(const struct mk_slots *slots, u32 id)
 {
 	unsigned int i;
 
@@ -114,7 +115,7 @@ static int replace_slot(struct mk_vm *vm, struct mk_slots *slots, const struct m
 static int set_region(struct mk_vm *vm, const struct kvm_userspace_memory_region *region)
 {
 	struct mk_slots *slots = rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock));
-	const struct mk_slot *old = slot_by_id(slots, region->slot);
+	const struct mk_slot *old = mk_slot_by_id(slots, region->slot);
 	struct mk_slot new = {
 		.gfn = region->guest_phys_addr >> PAGE_SHIFT,
 		.npages = region->memory_size >> PAGE_SHIFT,
@@ -142,13 +143,9 @@ static int set_region(struct mk_vm *vm, const struct kvm_userspace_memory_region
 		if (old)
 			new.dirty = old->dirty;
 		if (!new.dirty)
-			new.dirty = kvzalloc(struct_size(new.dirty, bits, BITS_TO_LONGS(new.npages)),
-					     GFP_KERNEL_ACCOUNT);
+			new.dirty = mk_dirty_create(vm, new.npages);
 		if (!new.dirty)
 			return -ENOMEM;
-		if ((vm->dirty_log_flags & KVM_DIRTY_LOG_INITIALLY_SET) &&
-		    (!old || new.dirty != old->dirty))
-			bitmap_fill(new.dirty->bits, new.npages);
 	}
 	return replace_slot(vm, slots, old, &new);
 }
@@ -176,109 +173,6 @@ int mk_set_region(struct mk_vm *vm, const struct kvm_userspace_memory_region *re
 	mutex_lock(&vm->lock);
 	err = set_region(vm, region);
 	mutex_unlock(&vm->lock);
-	return err;
-}
-
-/* Nobody has been told: they are dirty still. */
-static void put_back(const struct mk_slot *slot, const unsigned long *bits, size_t longs)
-{
-	size_t i;
-
-	for (i = 0; i < longs; i++)
-		if (bits[i])
-			atomic_long_or(bits[i], (atomic_long_t *)&slot->dirty->bits[i]);
-}
-
-/* A slot that logs; vm->lock held. -EINVAL: no such number; -ENOENT: it logs nothing. */
-static const struct mk_slot *logging_slot(struct mk_vm *vm, u32 id)
-{
-	const struct mk_slot *slot;
-
-	if (id >= MK_MAX_SLOTS)
-		return ERR_PTR(-EINVAL);
-	slot = slot_by_id(rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock)), id);
-	return slot && slot->dirty ? slot : ERR_PTR(-ENOENT);
-}
-
-/* Tell userspace what was written, and forget it. */
-static int move_dirty_log(struct mk_vm *vm, const struct mk_slot *slot, void __user *to)
-{
-	size_t longs = BITS_TO_LONGS(slot->npages);
-	unsigned long *bits = kvmalloc_array(longs, sizeof(long), GFP_KERNEL_ACCOUNT);
-	int err = 0;
-
-	if (!bits)
-		return -ENOMEM;
-	memset(bits, 0xff, longs * sizeof(long));
-	mk_mmu_take_dirty(vm, slot, 0, bits, longs);
-	if (copy_to_user(to, bits, longs * sizeof(long))) {
-		put_back(slot, bits, longs);
-		err = -EFAULT;
-	}
-	kvfree(bits);
-	return err;
-}
-
-int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log)
-{
-	const struct mk_slot *slot;
-	int err;
-
-	mutex_lock(&vm->lock);
-	slot = logging_slot(vm, log->slot);
-	if (IS_ERR(slot))
-		err = PTR_ERR(slot);
-	else if (vm->dirty_log_flags & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE)
-		err = copy_to_user(log->dirty_bitmap, slot->dirty->bits,
-				   BITS_TO_LONGS(slot->npages) * sizeof(long)) ? -EFAULT : 0;
-	else
-		err = move_dirty_log(vm, slot, log->dirty_bitmap);
-	mutex_unlock(&vm->lock);
-	return err;
-}
-
-/* A few words at a time, so that any length costs one page. */
-static int clear_dirty(struct mk_vm *vm, const struct mk_slot *slot,
-		       const struct kvm_clear_dirty_log *log, unsigned long *bits)
-{
-	size_t longs = BITS_TO_LONGS(log->num_pages), first = log->first_page / BITS_PER_LONG;
-	size_t done, n;
-
-	for (done = 0; done < longs; done += n) {
-		n = min(longs - done, PAGE_SIZE / sizeof(long));
-		if (copy_from_user(bits, log->dirty_bitmap + done * sizeof(long),
-				   n * sizeof(long)))
-			return -EFAULT;
-		mk_mmu_take_dirty(vm, slot, first + done, bits, n);
-	}
-	return 0;
-}
-
-int mk_clear_dirty_log(struct mk_vm *vm, const struct kvm_clear_dirty_log *log)
-{
-	unsigned long *bits = (void *)__get_free_page(GFP_KERNEL_ACCOUNT);
-	const struct mk_slot *slot;
-	int err = -EINVAL;
-	u64 rest;
-
-	if (!bits)
-		return -ENOMEM;
-	mutex_lock(&vm->lock);
-	slot = logging_slot(vm, log->slot);
-	if (IS_ERR(slot)) {
-		err = PTR_ERR(slot);
-		goto unlock;
-	}
-	/* Whole words, but at the slot's end. */
-	if (log->first_page > slot->npages || log->first_page % BITS_PER_LONG)
-		goto unlock;
-	rest = slot->npages - log->first_page;
-	if (log->num_pages > rest || (log->num_pages < rest && log->num_pages % BITS_PER_LONG))
-		goto unlock;
-	err = clear_dirty(vm, slot, log, bits);
-unlock:
-	mutex_unlock(&vm->lock);
-	free_page((unsigned long)bits);
 	return err;
 }
 
@@ -312,13 +206,13 @@ static void __user *piece(const struct mk_slots *slots, gpa_t gpa, size_t *len,
 	return (void __user *)(slot->hva + offset);
 }
 
-static void mark_dirty(const struct mk_slot *slot, gpa_t gpa, size_t len)
+static void mark_dirty(struct mk_vcpu *v, const struct mk_slot *slot, gpa_t gpa, size_t len)
 {
 	unsigned long page = (gpa >> PAGE_SHIFT) - slot->gfn;
 	unsigned long last = ((gpa + len - 1) >> PAGE_SHIFT) - slot->gfn;
 
 	for (; slot->dirty && page <= last; page++)
-		set_bit(page, slot->dirty->bits);
+		mk_dirty_mark(v, slot, page);
 }
 
 /*
@@ -403,9 +297,10 @@ int mk_guest_read(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len)
 	return err;
 }
 
-static __always_inline int write_guest(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len,
+static __always_inline int write_guest(struct mk_vcpu *v, gpa_t gpa, const void *buf, size_t len,
 		       unsigned long (*copy)(void __user *to, const void *from, unsigned long n))
 {
+	struct mk_vm *vm = v->vm;
 	const struct mk_slot *slot;
 	void __user *to;
 	int idx, err = 0;
@@ -421,7 +316,7 @@ static __always_inline int write_guest(struct mk_vm *vm, gpa_t gpa, const void *
 			err = -EFAULT;
 		if (err)
 			break;
-		mark_dirty(slot, gpa, n);
+		mark_dirty(v, slot, gpa, n);
 	}
 	srcu_read_unlock(&vm->srcu, idx);
 	return err;
@@ -437,18 +332,19 @@ static unsigned long copy_at_once(void __user *to, const void *from, unsigned lo
 	return copy_to_user_nofault(to, from, n) ? n : 0;
 }
 
-int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len)
+int mk_guest_write(struct mk_vcpu *v, gpa_t gpa, const void *buf, size_t len)
 {
-	return write_guest(vm, gpa, buf, len, copy_sleeping);
+	return write_guest(v, gpa, buf, len, copy_sleeping);
 }
 
-int mk_guest_write_nofault(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len)
+int mk_guest_write_nofault(struct mk_vcpu *v, gpa_t gpa, const void *buf, size_t len)
 {
-	return write_guest(vm, gpa, buf, len, copy_at_once);
+	return write_guest(v, gpa, buf, len, copy_at_once);
 }
 
-int mk_guest_cmpxchg(struct mk_vm *vm, gpa_t gpa, u64 old, u64 val, unsigned int size)
+int mk_guest_cmpxchg(struct mk_vcpu *v, gpa_t gpa, u64 old, u64 val, unsigned int size)
 {
+	struct mk_vm *vm = v->vm;
 	const struct mk_slot *slot;
 	size_t n = size;
 	void __user *to;
@@ -467,7 +363,7 @@ int mk_guest_cmpxchg(struct mk_vm *vm, gpa_t gpa, u64 old, u64 val, unsigned int
 	if (err > 0)
 		err = -EAGAIN;
 	else if (!err)
-		mark_dirty(slot, gpa, size);
+		mark_dirty(v, slot, gpa, size);
 	srcu_read_unlock(&vm->srcu, idx);
 	return err;
 }

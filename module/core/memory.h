@@ -12,15 +12,7 @@
 
 #define MK_MAX_SLOTS	509	/* KVM_CAP_NR_MEMSLOTS */
 
-/*
- * Which pages of a slot were written since they were last asked for: a bit for
- * each page. Set by anybody who reaches the slot, by atomics; cleared under
- * mmu_lock, together with the permission to write.
- */
-struct mk_dirty {
-	struct rcu_head rcu;
-	unsigned long bits[];
-};
+struct mk_dirty;
 
 struct mk_slot {
 	gfn_t gfn;		/* first guest frame, 4 KiB */
@@ -28,7 +20,7 @@ struct mk_slot {
 	unsigned long hva;	/* VMM's address of the first byte */
 	u32 flags;		/* KVM_MEM_* */
 	u32 id;			/* number that userspace gave it */
-	struct mk_dirty *dirty;	/* with KVM_MEM_LOG_DIRTY_PAGES; outlives this array */
+	struct mk_dirty *dirty;	/* with KVM_MEM_LOG_DIRTY_PAGES: see core/dirty.h */
 };
 
 /* All slots, sorted by gfn; replaced as a whole. */
@@ -46,6 +38,9 @@ struct mk_slots {
  * Context: preemption disabled, or vm->srcu held; the slot lives as long.
  */
 const struct mk_slot *mk_slot_find(const struct mk_slots *slots, gfn_t gfn);
+
+/* The slot that userspace calls @id, or NULL; as above, or vm->lock held */
+const struct mk_slot *mk_slot_by_id(const struct mk_slots *slots, u32 id);
 
 /* VMM's address of the first byte of @gfn, which lies in @slot */
 static inline unsigned long mk_slot_hva(const struct mk_slot *slot, gfn_t gfn)
@@ -65,17 +60,6 @@ static inline unsigned long mk_slot_hva(const struct mk_slot *slot, gfn_t gfn)
  */
 int mk_set_region(struct mk_vm *vm, const struct kvm_userspace_memory_region *region);
 
-/**
- * mk_get_dirty_log - KVM_GET_DIRTY_LOG: which pages were written since last asked, or
- *	with KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE since last cleared
- * mk_clear_dirty_log - KVM_CLEAR_DIRTY_LOG
- * Return: 0; -EINVAL: no such number, or pages that cannot be; -ENOENT: it logs
- * nothing; -EFAULT; -ENOMEM.
- * Context: may sleep; take vm->lock.
- */
-int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log);
-int mk_clear_dirty_log(struct mk_vm *vm, const struct kvm_clear_dirty_log *log);
-
 /* The VM dies: nobody else knows it any more. After mk_mmu_destroy(). */
 void mk_memory_free(struct mk_vm *vm);
 
@@ -87,10 +71,10 @@ void mk_memory_free(struct mk_vm *vm);
  * Context: may sleep; current->mm must be vm->mm. Writes mark pages dirty.
  */
 int mk_guest_read(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len);
-int mk_guest_write(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len);
+int mk_guest_write(struct mk_vcpu *v, gpa_t gpa, const void *buf, size_t len);
 /* Does not sleep and takes no page fault: -EFAULT also where the page is not there now. */
 int mk_guest_read_nofault(struct mk_vm *vm, gpa_t gpa, void *buf, size_t len);
-int mk_guest_write_nofault(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t len);
+int mk_guest_write_nofault(struct mk_vcpu *v, gpa_t gpa, const void *buf, size_t len);
 /**
  * mk_guest_hva - where the VMM has guest memory
  * @generation: of the slots that say so
@@ -99,6 +83,6 @@ int mk_guest_write_nofault(struct mk_vm *vm, gpa_t gpa, const void *buf, size_t 
  */
 const void __user *mk_guest_hva(struct mk_vm *vm, gpa_t gpa, size_t len, u64 *generation);
 /* Compare and exchange 4 or 8 bytes, aligned. 0, -EAGAIN: it changed; else as above. */
-int mk_guest_cmpxchg(struct mk_vm *vm, gpa_t gpa, u64 old, u64 val, unsigned int size);
+int mk_guest_cmpxchg(struct mk_vcpu *v, gpa_t gpa, u64 old, u64 val, unsigned int size);
 
 #endif

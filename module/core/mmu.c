@@ -31,6 +31,7 @@
 #include <linux/vmstat.h>
 #include <asm/vmx.h>
 
+#include "core/dirty.h"
 #include "core/memory.h"
 #include "core/mmu.h"
 
@@ -495,8 +496,9 @@ enum outcome { MAPPED, NO_MEMORY, NO_HOST_PAGE, NO_TABLE };
  * Map @gfn as @access needs it, in as large a page as there is. Under mmu_lock.
  * NO_HOST_PAGE: the host's own page table must first allow it at *@hva.
  */
-static enum outcome map(struct mk_vm *vm, gfn_t gfn, u32 access, unsigned long *hva)
+static enum outcome map(struct mk_vcpu *v, gfn_t gfn, u32 access, unsigned long *hva)
 {
+	struct mk_vm *vm = v->vm;
 	bool write = access & MK_TDP_WRITE;
 	const struct mk_slot *slot;
 	struct host host;
@@ -531,7 +533,7 @@ static enum outcome map(struct mk_vm *vm, gfn_t gfn, u32 access, unsigned long *
 	WRITE_ONCE(*entry, make_entry(vm, *hva, level, host.entry, host.level,
 				      write || may_write(slot, host.entry)));
 	if (write && slot->dirty)
-		set_bit(gfn - slot->gfn, slot->dirty->bits);
+		mk_dirty_mark(v, slot, gfn - slot->gfn);
 	if (host.level == 1)
 		map_neighbours(vm, slot, gfn, entry, &host);
 	return MAPPED;
@@ -571,7 +573,7 @@ enum mk_fault mk_mmu_fault(struct mk_vcpu *v, gpa_t gpa, u32 access)
 	/* Once for the page, once for the tables; then the guest tries again itself. */
 	for (tries = 0; tries < 3; tries++) {
 		spin_lock(&vm->mmu_lock);
-		outcome = map(vm, gpa >> PAGE_SHIFT, access, &hva);
+		outcome = map(v, gpa >> PAGE_SHIFT, access, &hva);
 		spin_unlock(&vm->mmu_lock);
 
 		switch (outcome) {
@@ -638,7 +640,7 @@ void mk_mmu_publish(struct mk_vm *vm, struct mk_slots *slots, gfn_t start, gfn_t
 	free_tables(&w.unlinked);
 }
 
-void mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t first,
+bool mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t first,
 		       unsigned long *bits, size_t longs)
 {
 	atomic_long_t *dirty = (atomic_long_t *)&slot->dirty->bits[first];
@@ -646,10 +648,6 @@ void mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t firs
 	size_t i;
 	WALK(w, vm, WRPROTECT);
 
-	/*
-	 * The lock may go between two words: a page that is protected and not yet
-	 * flushed is in @bits, and is read by the VMM after the flush.
-	 */
 	spin_lock(&vm->mmu_lock);
 	for (i = 0; i < longs; i++, page += BITS_PER_LONG) {
 		bits[i] &= atomic_long_read(&dirty[i]);
@@ -661,8 +659,14 @@ void mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t firs
 			  slot->gfn + min(page + BITS_PER_LONG, slot->npages));
 		cond_resched_lock(&vm->mmu_lock);
 	}
-	if (w.hit)
-		flush(vm);
+	spin_unlock(&vm->mmu_lock);
+	return w.hit;
+}
+
+void mk_mmu_flush(struct mk_vm *vm)
+{
+	spin_lock(&vm->mmu_lock);
+	flush(vm);
 	spin_unlock(&vm->mmu_lock);
 }
 

@@ -60,9 +60,16 @@ void mk_mmu_publish(struct mk_vm *vm, struct mk_slots *slots, gfn_t start, gfn_t
  * @first: word of the slot's bits, which @bits begins with
  * @bits:  a bit for each page that is meant; afterwards only those that were dirty
  * @longs: how many words
+ *
+ * Return: a vCPU may still have cached that it may write there. Until mk_mmu_flush()
+ * such a write goes unnoticed; so userspace, which reads the pages after it was told
+ * of them, is told after the flush.
  * Context: vm->lock held, may sleep.
  */
-void mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t first,
+bool mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t first,
 		       unsigned long *bits, size_t longs);
+
+/* No vCPU goes on with what it has cached of nested page tables. May sleep. */
+void mk_mmu_flush(struct mk_vm *vm);
 
 #endif

@@ -139,22 +139,23 @@ void mk_clock_load(struct mk_vcpu *v)
 		mk_request(v, MK_REQ_CLOCK);
 }
 
-void mk_pv_publish(struct mk_vm *vm, gpa_t at, u32 version, gpa_t gpa, const void *data, size_t len)
+void mk_pv_publish(struct mk_vcpu *v, gpa_t at, u32 version, gpa_t gpa, const void *data, size_t len)
 {
 	version |= 1;
-	if (mk_guest_write(vm, at, &version, sizeof(version)))
+	if (mk_guest_write(v, at, &version, sizeof(version)))
 		return;
 	smp_wmb();
-	if (mk_guest_write(vm, gpa, data, len))
+	if (mk_guest_write(v, gpa, data, len))
 		return;
 	smp_wmb();
 	version++;
-	mk_guest_write(vm, at, &version, sizeof(version));
+	mk_guest_write(v, at, &version, sizeof(version));
 }
 
 /* Wall time at which the VM's clock was 0, for a guest that asks once. */
-static void write_wall_clock(struct mk_vm *vm)
+static void write_wall_clock(struct mk_vcpu *v)
 {
+	struct mk_vm *vm = v->vm;
 	gpa_t gpa = READ_ONCE(vm->wall_clock_msr);
 	struct pvclock_wall_clock wall;
 	struct kvm_clock_data now;
@@ -167,7 +168,7 @@ static void write_wall_clock(struct mk_vm *vm)
 	zero = ns_to_timespec64(now.realtime - now.clock);
 	wall.sec = zero.tv_sec;
 	wall.nsec = zero.tv_nsec;
-	mk_pv_publish(vm, gpa, version, gpa + offsetof(typeof(wall), sec), &wall.sec,
+	mk_pv_publish(v, gpa, version, gpa + offsetof(typeof(wall), sec), &wall.sec,
 		      sizeof(wall) - offsetof(typeof(wall), sec));
 }
 
@@ -182,7 +183,7 @@ void mk_clock_update(struct mk_vcpu *v)
 	if (!test_and_clear_bit(MK_REQ_CLOCK, &v->requests))
 		return;
 	if (v->wall_clock_asked)
-		write_wall_clock(vm);
+		write_wall_clock(v);
 	v->wall_clock_asked = false;
 	if (!(v->clock_msr & KVM_MSR_ENABLED))
 		return;
@@ -202,7 +203,7 @@ void mk_clock_update(struct mk_vcpu *v)
 	if (v->clock_stopped)
 		info.flags |= PVCLOCK_GUEST_STOPPED;
 	v->clock_stopped = false;
-	mk_pv_publish(vm, gpa, old.version, gpa + sizeof(old.version),
+	mk_pv_publish(v, gpa, old.version, gpa + sizeof(old.version),
 		      (void *)&info + sizeof(info.version), sizeof(info) - sizeof(info.version));
 }
 

@@ -56,7 +56,7 @@ void mk_steal_preempted(struct mk_vcpu *v)
 
 	if (!v->between || !enabled(v) || v->steal_preempted)
 		return;
-	v->steal_preempted = !mk_guest_write_nofault(v->vm, page_of(v) +
+	v->steal_preempted = !mk_guest_write_nofault(v, page_of(v) +
 						     offsetof(struct kvm_steal_time, preempted),
 						     &preempted, sizeof(preempted));
 }
@@ -71,7 +71,7 @@ static void running_again(struct mk_vcpu *v)
 	v->steal_preempted = false;
 	do {
 		err = mk_guest_read(v->vm, gpa, &word, sizeof(word)) ?:
-		      mk_guest_cmpxchg(v->vm, gpa, word, word & ~0xffu, sizeof(word));
+		      mk_guest_cmpxchg(v, gpa, word, word & ~0xffu, sizeof(word));
 	} while (err == -EAGAIN && --tries);
 	/* A note that cannot be had, or changes all the time, may ask for anything. */
 	if (err || (word & KVM_VCPU_FLUSH_TLB))
@@ -97,7 +97,7 @@ void mk_steal_update(struct mk_vcpu *v)
 
 	page.steal += now - v->steal_waited;
 	v->steal_waited = now;
-	mk_pv_publish(v->vm, gpa + offsetof(typeof(page), version), page.version, gpa, &page.steal,
+	mk_pv_publish(v, gpa + offsetof(typeof(page), version), page.version, gpa, &page.steal,
 		      sizeof(page.steal));
 }
 

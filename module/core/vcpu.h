@@ -524,7 +524,7 @@ int mk_clock_stopped(struct mk_vcpu *v);
  *
  * Where the guest has put no memory there is nothing to tell. Context: may sleep.
  */
-void mk_pv_publish(struct mk_vm *vm, gpa_t at, u32 version, gpa_t gpa, const void *data, size_t len);
+void mk_pv_publish(struct mk_vcpu *v, gpa_t at, u32 version, gpa_t gpa, const void *data, size_t len);
 /* KVM's own MSRs; -ENOENT: it is none. Do not sleep. */
 int mk_pv_msr_get(struct mk_vcpu *v, u32 msr, u64 *val);
 int mk_pv_msr_set(struct mk_vcpu *v, u32 msr, u64 val);

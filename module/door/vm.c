@@ -10,6 +10,7 @@
 
 #include "board/board.h"
 #include "core/doorbell.h"
+#include "core/dirty.h"
 #include "core/memory.h"
 #include "core/vcpu.h"
 #include "door/door.h"
