@@ -1,34 +1,212 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The log of guest pages that were written: a bit for each page.
+ * The log of guest pages that were written: a bit for each page, or a ring of
+ * them for each vCPU.
  *
  * A page whose bit is not set is mapped read-only, if at all. The guest's write to
  * it faults, which sets the bit and lets the guest write until userspace takes the
  * bit; what is written for the guest here sets it, too.
  *
+ * With rings the same bits say which pages are in one: whoever sets a bit puts the
+ * page into his ring, and the bit is taken when userspace gives the entry back
+ * (KVM API document, KVM_CAP_DIRTY_LOG_RING). So a page is in the rings once,
+ * however often it is written and by how many.
+ *
  * Knows: slots. What takes away the right to write is core/mmu.c: read it next.
  */
 #include <linux/bitmap.h>
+#include <linux/log2.h>
 #include <linux/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/uaccess.h>
+#include <linux/vmalloc.h>
 
 #include "core/dirty.h"
 #include "core/mmu.h"
+
+/*
+ * So many pages, at least, can be written between a look at whether the ring is full
+ * and the next: by one instruction, its page walks, and the clocks.
+ */
+#define RESERVED	64
+
+static struct kvm_dirty_gfn *entry_at(const struct mk_vcpu *v, u32 count)
+{
+	return &v->dirty_ring.entries[count & (v->vm->dirty_ring_size - 1)];
+}
+
+static u32 ring_room(const struct mk_vcpu *v)
+{
+	const struct mk_dirty_ring *ring = &v->dirty_ring;
+
+	/* Pairs with reset_ring(), which is done with the entry then. */
+	return v->vm->dirty_ring_size - (READ_ONCE(ring->pushed) - smp_load_acquire(&ring->reset));
+}
+
+bool mk_dirty_ring_full(const struct mk_vcpu *v)
+{
+	return ring_room(v) <= RESERVED;
+}
+
+/* Preemption is disabled, and there is room. */
+static void push(struct mk_vcpu *v, u32 slot, unsigned long page)
+{
+	struct mk_dirty_ring *ring = &v->dirty_ring;
+	struct kvm_dirty_gfn *entry = entry_at(v, ring->pushed);
+
+	WRITE_ONCE(entry->slot, slot);
+	WRITE_ONCE(entry->offset, page);
+	smp_store_release(&entry->flags, KVM_DIRTY_GFN_F_DIRTY);
+	smp_store_release(&ring->pushed, ring->pushed + 1);
+	if (mk_dirty_ring_full(v))
+		mk_request(v, MK_REQ_RING_FULL);
+}
 
 struct mk_dirty *mk_dirty_create(struct mk_vm *vm, unsigned long npages)
 {
 	struct mk_dirty *dirty = kvzalloc(struct_size(dirty, bits, BITS_TO_LONGS(npages)),
 					  GFP_KERNEL_ACCOUNT);
 
-	if (dirty && (vm->dirty_log_flags & KVM_DIRTY_LOG_INITIALLY_SET))
+	/* A ring has no room for all. */
+	if (dirty && !vm->dirty_ring_size && (vm->dirty_log_flags & KVM_DIRTY_LOG_INITIALLY_SET))
 		bitmap_fill(dirty->bits, npages);
 	return dirty;
 }
 
 void mk_dirty_mark(struct mk_vcpu *v, const struct mk_slot *slot, unsigned long page)
 {
-	set_bit(page, slot->dirty->bits);
+	if (!v->vm->dirty_ring_size) {
+		set_bit(page, slot->dirty->bits);
+		return;
+	}
+	/* The preempt notifier writes to the guest, too: see core/steal.c. */
+	preempt_disable();
+	if (ring_room(v) && !test_and_set_bit(page, slot->dirty->bits))
+		push(v, slot->id, page);
+	preempt_enable();
 }
+
+/* --- Rings --- */
+
+int mk_dirty_ring_enable(struct mk_vm *vm, u64 bytes)
+{
+	const struct mk_slots *slots;
+	unsigned int i;
+	int err = 0;
+
+	if (!is_power_of_2(bytes) || bytes < PAGE_SIZE ||
+	    bytes < RESERVED * sizeof(struct kvm_dirty_gfn))
+		return -EINVAL;
+	if (bytes > MK_DIRTY_RING_MAX * sizeof(struct kvm_dirty_gfn))
+		return -E2BIG;
+	mutex_lock(&vm->lock);
+	if (vm->dirty_ring_size || vm->nr_vcpus) {
+		err = -EINVAL;
+		goto unlock;
+	}
+	vm->dirty_ring_size = bytes / sizeof(struct kvm_dirty_gfn);
+	/* No vCPU has written yet; what is set was set for KVM_DIRTY_LOG_INITIALLY_SET. */
+	slots = rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock));
+	for (i = 0; slots && i < slots->nr; i++)
+		if (slots->slot[i].dirty)
+			bitmap_zero(slots->slot[i].dirty->bits, slots->slot[i].npages);
+unlock:
+	mutex_unlock(&vm->lock);
+	return err;
+}
+
+int mk_dirty_ring_create(struct mk_vcpu *v)
+{
+	size_t bytes = v->vm->dirty_ring_size * sizeof(*v->dirty_ring.entries);
+
+	if (!bytes)
+		return 0;
+	v->dirty_ring.entries = __vmalloc(bytes, GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	return v->dirty_ring.entries ? 0 : -ENOMEM;
+}
+
+void mk_dirty_ring_destroy(struct mk_vcpu *v)
+{
+	vfree(v->dirty_ring.entries);
+}
+
+struct page *mk_dirty_ring_page(const struct mk_vcpu *v, pgoff_t pgoff)
+{
+	size_t bytes = v->vm->dirty_ring_size * sizeof(*v->dirty_ring.entries);
+
+	pgoff -= KVM_DIRTY_LOG_PAGE_OFFSET;
+	return pgoff < bytes >> PAGE_SHIFT ?
+	       vmalloc_to_page((void *)v->dirty_ring.entries + (pgoff << PAGE_SHIFT)) : NULL;
+}
+
+/* Pages of one word of a slot's bits, whose entries were given back. */
+struct batch {
+	u32 slot;
+	size_t word;
+	unsigned long bits;
+};
+
+/* Has a vCPU cached that it may write there? */
+static bool watch_again(struct mk_vm *vm, struct batch *batch)
+{
+	const struct mk_slot *slot;
+
+	slot = mk_slot_by_id(rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock)),
+			     batch->slot);
+	if (!batch->bits || !slot || !slot->dirty || batch->word >= BITS_TO_LONGS(slot->npages))
+		return false;
+	return mk_mmu_take_dirty(vm, slot, batch->word, &batch->bits, 1);
+}
+
+static int reset_ring(struct mk_vcpu *v, bool *cached)
+{
+	struct mk_dirty_ring *ring = &v->dirty_ring;
+	u32 end = smp_load_acquire(&ring->pushed);
+	struct batch batch = {};
+	int n;
+
+	for (n = 0; ring->reset != end; n++) {
+		struct kvm_dirty_gfn *entry = entry_at(v, ring->reset);
+		u32 slot;
+		u64 page;
+
+		if (!(smp_load_acquire(&entry->flags) & KVM_DIRTY_GFN_F_RESET) ||
+		    signal_pending(current))
+			break;
+		slot = READ_ONCE(entry->slot);
+		page = READ_ONCE(entry->offset);
+		WRITE_ONCE(entry->flags, 0);
+		/* The vCPU may write to the entry as soon as it sees this. */
+		smp_store_release(&ring->reset, ring->reset + 1);
+
+		if (slot != batch.slot || page / BITS_PER_LONG != batch.word) {
+			*cached |= watch_again(v->vm, &batch);
+			batch = (struct batch){ .slot = slot, .word = page / BITS_PER_LONG };
+		}
+		batch.bits |= BIT(page % BITS_PER_LONG);
+		cond_resched();
+	}
+	*cached |= watch_again(v->vm, &batch);
+	return n;
+}
+
+int mk_dirty_rings_reset(struct mk_vm *vm)
+{
+	bool cached = false;
+	struct mk_vcpu *v;
+	unsigned long id;
+	int n = 0;
+
+	mutex_lock(&vm->lock);
+	xa_for_each(&vm->vcpus, id, v)
+		n += v->dirty_ring.entries ? reset_ring(v, &cached) : 0;
+	if (cached)
+		mk_mmu_flush(vm);
+	mutex_unlock(&vm->lock);
+	return vm->dirty_ring_size ? n : -EINVAL;
+}
+
+/* --- Bits --- */
 
 /* Nobody has been told: they are dirty still. */
 static void put_back(const struct mk_slot *slot, const unsigned long *bits, size_t longs)
@@ -45,6 +223,8 @@ static const struct mk_slot *logging_slot(struct mk_vm *vm, u32 id)
 {
 	const struct mk_slot *slot;
 
+	if (vm->dirty_ring_size)
+		return ERR_PTR(-ENXIO);
 	if (id >= MK_MAX_SLOTS)
 		return ERR_PTR(-EINVAL);
 	slot = mk_slot_by_id(rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock)), id);

@@ -18,6 +18,8 @@ struct mk_dirty {
 	unsigned long bits[];
 };
 
+#define MK_DIRTY_RING_MAX	65536	/* entries */
+
 /**
  * mk_dirty_create - a log for a slot that begins to have one
  * Return: NULL where there is no memory. Context: vm->lock held; may sleep.
@@ -33,11 +35,31 @@ struct mk_dirty *mk_dirty_create(struct mk_vm *vm, unsigned long npages);
 void mk_dirty_mark(struct mk_vcpu *v, const struct mk_slot *slot, unsigned long page);
 
 /**
+ * mk_dirty_ring_enable - KVM_CAP_DIRTY_LOG_RING: rings instead of bits, from now on
+ * @bytes: of each vCPU's ring
+ * Return: 0; -EINVAL: not a power of two, too small, or too late; -E2BIG.
+ * Context: takes vm->lock.
+ */
+int mk_dirty_ring_enable(struct mk_vm *vm, u64 bytes);
+int mk_dirty_ring_create(struct mk_vcpu *v);	/* 0 or -ENOMEM */
+void mk_dirty_ring_destroy(struct mk_vcpu *v);
+/* Userspace must empty it before the guest may write on. The thread that has @v. */
+bool mk_dirty_ring_full(const struct mk_vcpu *v);
+/* The page at @pgoff of the vCPU's mmap; NULL: it is none of the ring's */
+struct page *mk_dirty_ring_page(const struct mk_vcpu *v, pgoff_t pgoff);
+/**
+ * mk_dirty_rings_reset - KVM_RESET_DIRTY_RINGS: watch again what userspace has seen
+ * Return: how many entries; -EINVAL: there are no rings.
+ * Context: may sleep; takes vm->lock.
+ */
+int mk_dirty_rings_reset(struct mk_vm *vm);
+
+/**
  * mk_get_dirty_log - KVM_GET_DIRTY_LOG: which pages were written since last asked, or
  *	with KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE since last cleared
  * mk_clear_dirty_log - KVM_CLEAR_DIRTY_LOG
  * Return: 0; -EINVAL: no such number, or pages that cannot be; -ENOENT: it logs
- * nothing; -EFAULT; -ENOMEM.
+ * nothing; -ENXIO: there are rings instead; -EFAULT; -ENOMEM.
  * Context: may sleep; take vm->lock.
  */
 int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log);

@@ -17,6 +17,7 @@
 #include <linux/sched/signal.h>
 #include <linux/sched/stat.h>
 
+#include "core/dirty.h"
 #include "core/mmu.h"
 #include "core/vcpu.h"
 #include "core/trace.h"
@@ -137,6 +138,19 @@ static bool eoi_exit(struct mk_vcpu *v)
 		return false;
 	v->run->exit_reason = KVM_EXIT_IOAPIC_EOI;
 	v->run->eoi.vector = v->eoi_vector;
+	return true;
+}
+
+/* The guest could write more pages than its ring can hold. */
+static bool ring_full_exit(struct mk_vcpu *v)
+{
+	if (likely(!test_bit(MK_REQ_RING_FULL, &v->requests)))
+		return false;
+	if (!mk_dirty_ring_full(v)) {
+		clear_bit(MK_REQ_RING_FULL, &v->requests);
+		return false;
+	}
+	v->run->exit_reason = KVM_EXIT_DIRTY_RING_FULL;
 	return true;
 }
 
@@ -263,6 +277,8 @@ static int run_loop(struct mk_vcpu *v)
 				mk_debug_exit(v);
 				return 0;
 			}
+			if (ring_full_exit(v))
+				return 0;
 			mk_startup(v);
 			mk_clock_update(v);
 			mk_steal_update(v);

@@ -13,6 +13,7 @@
 #include <linux/smp.h>
 #include <trace/events/ipi.h>	/* smp_send_reschedule() */
 
+#include "core/dirty.h"
 #include "core/power.h"
 #include "core/vcpu.h"
 
@@ -303,11 +304,15 @@ struct mk_vcpu *mk_vcpu_create(struct mk_vm *vm, u32 id)
 		goto free_pages;
 	v->pio_page = page_address(pages);
 
+	err = mk_dirty_ring_create(v);
+	if (err)
+		goto free_pages;
+
 	v->mcg_cap = MK_MC_BANKS;
 	mk_cpuid_init(v);
 	err = mk_fpu_create(v);
 	if (err)
-		goto free_pages;
+		goto free_ring;
 	err = mk_hw->vcpu_create(&v->cpu);
 	if (err)
 		goto free_fpu;
@@ -328,6 +333,8 @@ free_hw:
 	mk_hw->vcpu_destroy(&v->cpu);
 free_fpu:
 	mk_fpu_destroy(v);
+free_ring:
+	mk_dirty_ring_destroy(v);
 free_pages:
 	free_page((unsigned long)v->pio_page);
 	free_page((unsigned long)v->run);
@@ -344,6 +351,7 @@ void mk_vcpu_destroy(struct mk_vcpu *v)
 	mk_fpu_destroy(v);
 	put_pid(rcu_access_pointer(v->pid));
 	kvfree(v->cpuid);
+	mk_dirty_ring_destroy(v);
 	free_page((unsigned long)v->pio_page);
 	free_page((unsigned long)v->run);
 	kfree(v);

@@ -34,12 +34,14 @@ enum mk_request {
 	MK_REQ_MSRS,		/* which MSRs pass without an exit has changed */
 	MK_REQ_STEAL,		/* it got onto a CPU: see mk_steal_update() */
 	MK_REQ_SETTLE,		/* mk_eoi_settle() has to wait for memory */
+	MK_REQ_RING_FULL,	/* userspace is to empty the dirty ring first */
 };
 
 #define MK_STARTUP_REQS	(BIT(MK_REQ_INIT) | BIT(MK_REQ_SIPI))
 /* What the run loop does where it may sleep. */
 #define MK_OUTSIDE_REQS	(MK_STARTUP_REQS | BIT(MK_REQ_CLOCK) | BIT(MK_REQ_STEAL) |	\
-			 BIT(MK_REQ_MSRS) | BIT(MK_REQ_DEBUG) | BIT(MK_REQ_SETTLE))
+			 BIT(MK_REQ_MSRS) | BIT(MK_REQ_DEBUG) | BIT(MK_REQ_SETTLE) |	\
+			 BIT(MK_REQ_RING_FULL))
 
 /* Where the vCPU's thread is; see mk_vcpu_kick(). */
 enum mk_vcpu_mode {
@@ -120,6 +122,17 @@ struct mk_debug {
 	u64 guest_dr[4], guest_dr7;	/* while mk_debug_has_breakpoints() */
 };
 
+/*
+ * The pages that a vCPU has written: userspace maps this list and empties it, and can
+ * write anything there. Both counts go on for ever; the rest by vm->dirty_ring_size
+ * is an entry's place. See core/dirty.h
+ */
+struct mk_dirty_ring {
+	struct kvm_dirty_gfn *entries;	/* (c) vmalloc; NULL: vm->dirty_ring_size is 0 */
+	u32 pushed;			/* by the vCPU's thread */
+	u32 reset;			/* under vm->lock: taken back after userspace was done */
+};
+
 struct mk_vcpu {
 	struct mk_cpu cpu;
 	struct mk_vm *vm;		/* (c) */
@@ -147,6 +160,8 @@ struct mk_vcpu {
 	u8 sipi_vector;			/* (a) of the last start-up interrupt */
 	u32 tsc_khz;			/* what the guest's counter counts in a millisecond */
 	u64 tsc_lost;			/* ticks that tsc_offset makes up for: see core/time.c */
+
+	struct mk_dirty_ring dirty_ring;
 
 	struct fpu_guest fpu;		/* see core/fpu.c */
 	u64 guest_xcr0_allowed;		/* what XSETBV may set, from CPUID 0xd */

@@ -95,6 +95,8 @@ struct mk_vm {
 
 	u32 dirty_log_flags;		/* [L] KVM_DIRTY_LOG_* that userspace asked for */
 
+	u32 dirty_ring_size;		/* [L] until there is a vCPU: entries; 0: bits are enough */
+
 	spinlock_t mmu_lock;		/* interrupts stay enabled: its holder waits for IPIs */
 	hpa_t tdp_root;			/* (c) as the hardware wants it, encryption bit included */
 	bool nx_huge;			/* (c) large pages must not be executable: see core/mmu.c */

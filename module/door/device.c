@@ -6,6 +6,7 @@
  */
 #include <linux/slab.h>
 
+#include "core/dirty.h"
 #include "core/memory.h"
 #include "core/vcpu.h"
 #include "door/door.h"
@@ -95,6 +96,9 @@ long mk_check_extension(struct mk_vm *vm, unsigned long cap)
 		return KVM_CLOCK_TSC_STABLE | KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC;
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		return KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET;
+	case KVM_CAP_DIRTY_LOG_RING:
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
+		return MK_DIRTY_RING_MAX * sizeof(struct kvm_dirty_gfn);
 	case KVM_CAP_XCRS:
 		return boot_cpu_has(X86_FEATURE_XSAVE);
 	case KVM_CAP_XSAVE2:

@@ -14,6 +14,7 @@
 #include <linux/slab.h>
 
 #include "board/board.h"
+#include "core/dirty.h"
 #include "core/mmu.h"
 #include "door/door.h"
 #include "hw/compat.h"
@@ -647,7 +648,9 @@ static vm_fault_t vcpu_fault(struct vm_fault *vmf)
 		vmf->page = v->vm->ring;
 		break;
 	default:
-		return VM_FAULT_SIGBUS;
+		vmf->page = mk_dirty_ring_page(v, vmf->pgoff);
+		if (!vmf->page)
+			return VM_FAULT_SIGBUS;
 	}
 	get_page(vmf->page);
 	return 0;
@@ -657,6 +660,13 @@ static const struct vm_operations_struct vcpu_vm_ops = { .fault = vcpu_fault };
 
 static int vcpu_mmap(struct file *file, struct vm_area_struct *vma)
 {
+	const struct mk_vcpu *v = file->private_data;
+
+	/* A copy of a ring would be nobody's, and code it is not. */
+	if ((mk_dirty_ring_page(v, vma->vm_pgoff) ||
+	     mk_dirty_ring_page(v, vma->vm_pgoff + vma_pages(vma) - 1)) &&
+	    (!(vma->vm_flags & VM_SHARED) || (vma->vm_flags & VM_EXEC)))
+		return -EINVAL;
 	vma->vm_ops = &vcpu_vm_ops;
 	return 0;
 }

@@ -233,6 +233,9 @@ static long enable_cap(void *object, void __user *arg)
 		return limit_vcpu_ids(vm, cap.args[0]);
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		return set_dirty_log_flags(vm, cap.args[0]);
+	case KVM_CAP_DIRTY_LOG_RING:
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
+		return mk_dirty_ring_enable(vm, cap.args[0]);
 	case KVM_CAP_X86_USER_SPACE_MSR:
 		if (cap.args[0] & ~(u64)MSR_EXITS)
 			return -EINVAL;
@@ -275,6 +278,11 @@ static long set_msr_filter(void *object, void __user *arg)
 	struct kvm_msr_filter filter;
 
 	return mk_from_user(filter, arg) ?: mk_msr_filter_set(object, &filter);
+}
+
+static long reset_dirty_rings(void *object, void __user *arg)
+{
+	return mk_dirty_rings_reset(object);
 }
 
 static long create_irqchip(void *object, void __user *arg)
@@ -470,6 +478,7 @@ static const struct mk_ioctl table[] = {
 	{ KVM_SET_TSC_KHZ,		set_tsc_khz },
 	{ KVM_GET_DIRTY_LOG,		get_dirty_log },
 	{ KVM_CLEAR_DIRTY_LOG,		clear_dirty_log },
+	{ KVM_RESET_DIRTY_RINGS,	reset_dirty_rings },
 	{ KVM_SET_TSS_ADDR,		set_tss_addr },
 	{ KVM_SET_IDENTITY_MAP_ADDR,	set_identity_map_addr },
 	{ KVM_SET_BOOT_CPU_ID,		set_boot_cpu_id },
