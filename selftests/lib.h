@@ -28,6 +28,7 @@ typedef __u8 u8;
 typedef __u16 u16;
 typedef __u32 u32;
 typedef __u64 u64;
+typedef __s64 s64;
 
 #define BIT(n)		(1ull << (n))
 #define PAGE		4096ul
@@ -181,7 +182,8 @@ u64 agent_finish(struct guest *g);
 
 /*
  * A thread that disturbs a running guest: after each urgent_pause() it takes
- * the CPU at once, also where there is only one.
+ * the CPU at once, also where there is only one.  Where to sleep and to be woken
+ * takes long by itself, the pauses grow, so that others run at all.
  */
 pthread_t urgent_thread(void *(*function)(void *), void *arg);
 void urgent_pause(void);

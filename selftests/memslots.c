@@ -2,7 +2,7 @@
 /*
  * KVM_SET_USER_MEMORY_REGION: what it accepts, what it refuses, and what the
  * guest finds at the addresses afterwards.  Host memory that changes under a
- * slot is for mmu.c.
+ * slot is for mmu.c, and dirty logs for dirty.c.
  */
 #include <kselftest_harness.h>
 #include "guest.h"
@@ -174,106 +174,6 @@ TEST_F(slots, two_views_of_the_same_memory)
 		EXPECT_EQ(value, i + 1);
 	}
 	EXPECT_FALSE(agent_write(g, OTHER, 0));
-}
-
-/* One bit for each of the slot's sixteen pages; asking clears them. */
-static u64 dirty_pages(struct guest *g)
-{
-	u64 bitmap = 0;
-	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = &bitmap };
-
-	must(g->vm, KVM_GET_DIRTY_LOG, &log);
-	return bitmap;
-}
-
-TEST_F(slots, dirty_log)
-{
-	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = &log };
-	struct guest *g = &self->g;
-	u64 value;
-
-	ASSERT_EQ(SLOT(1, GPA, self->memory, SIZE, 0), 0);
-	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), -ENOENT);
-	agent_start(g);
-	ASSERT_TRUE(agent_write(g, GPA, 1));
-	/* Switched on over pages that the guest may write to already. */
-	ASSERT_EQ(SLOT(1, GPA, self->memory, SIZE, KVM_MEM_LOG_DIRTY_PAGES),
-		  0);
-	EXPECT_EQ(dirty_pages(g), 0);
-	for (int round = 0; round < 3; round++) {
-		ASSERT_TRUE(agent_write(g, GPA, 2));
-		ASSERT_TRUE(agent_write(g, GPA + 5 * PAGE + 8, 3));
-		ASSERT_TRUE(agent_write(g, GPA + SIZE - 8, 4));
-		ASSERT_TRUE(agent_read(g, GPA + 7 * PAGE, &value));
-		EXPECT_EQ(dirty_pages(g), BIT(0) | BIT(5) | BIT(15));
-		EXPECT_EQ(dirty_pages(g), 0);
-	}
-	/* One that crosses into the next page makes both dirty. */
-	ASSERT_TRUE(agent_write(g, GPA + 3 * PAGE - 4, 5));
-	EXPECT_EQ(dirty_pages(g), BIT(2) | BIT(3));
-	ASSERT_EQ(SLOT(1, GPA, self->memory, SIZE, 0), 0);
-	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), -ENOENT);
-	log.slot = 77;
-	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), -ENOENT);
-	log.slot = self->limit;
-	EXPECT_EQ(outcome(ioctl(g->vm, KVM_GET_DIRTY_LOG, &log)), -EINVAL);
-}
-
-static int clear_pages(struct guest *g, u64 first, u32 count, u64 mask)
-{
-	struct kvm_clear_dirty_log log = {
-		.slot = 1, .num_pages = count, .first_page = first, .dirty_bitmap = &mask,
-	};
-
-	return outcome(ioctl(g->vm, KVM_CLEAR_DIRTY_LOG, &log));
-}
-
-static int manual_protect(struct guest *g, u64 flags)
-{
-	struct kvm_enable_cap cap = {
-		.cap = KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, .args[0] = flags,
-	};
-
-	return outcome(ioctl(g->vm, KVM_ENABLE_CAP, &cap));
-}
-
-/* What is dirty stays so until userspace clears it, and then is watched again. */
-TEST_F(slots, dirty_log_cleared_by_hand)
-{
-	struct guest *g = &self->g;
-
-	EXPECT_EQ(manual_protect(g, KVM_DIRTY_LOG_INITIALLY_SET), -EINVAL);
-	EXPECT_EQ(manual_protect(g, 4), -EINVAL);
-	ASSERT_EQ(manual_protect(g, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE), 0);
-	EXPECT_EQ(clear_pages(g, 0, 16, 1), -ENOENT);
-	ASSERT_EQ(SLOT(1, GPA, self->memory, SIZE, KVM_MEM_LOG_DIRTY_PAGES), 0);
-	agent_start(g);
-	ASSERT_TRUE(agent_write(g, GPA, 1));
-	ASSERT_TRUE(agent_write(g, GPA + 5 * PAGE, 2));
-	for (int i = 0; i < 2; i++)
-		EXPECT_EQ(dirty_pages(g), BIT(0) | BIT(5));
-	EXPECT_EQ(clear_pages(g, 0, 16, BIT(5) | BIT(9)), 0);
-	EXPECT_EQ(dirty_pages(g), BIT(0));
-	ASSERT_TRUE(agent_write(g, GPA + 5 * PAGE, 3));
-	EXPECT_EQ(dirty_pages(g), BIT(0) | BIT(5));
-	EXPECT_EQ(clear_pages(g, 0, 16, ~0ull), 0);
-	EXPECT_EQ(dirty_pages(g), 0);
-	/* Whole words, but at the slot's end; and no further. */
-	EXPECT_EQ(clear_pages(g, 0, 15, 1), -EINVAL);
-	EXPECT_EQ(clear_pages(g, 1, 15, 1), -EINVAL);
-	EXPECT_EQ(clear_pages(g, 0, 17, 1), -EINVAL);
-	EXPECT_EQ(clear_pages(g, 64, 16, 1), -EINVAL);
-	EXPECT_EQ(clear_pages(g, ~0ull << 6, 64, 1), -EINVAL);
-
-	/* A VMM that sends all of memory once wants to be told of it as dirty. */
-	ASSERT_EQ(SLOT(1, GPA, self->memory, SIZE, 0), 0);
-	ASSERT_EQ(manual_protect(g, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE |
-				    KVM_DIRTY_LOG_INITIALLY_SET), 0);
-	ASSERT_EQ(SLOT(1, GPA, self->memory, SIZE, KVM_MEM_LOG_DIRTY_PAGES), 0);
-	EXPECT_EQ(dirty_pages(g) & 0xffff, 0xffff);
-	EXPECT_EQ(clear_pages(g, 0, 16, ~0ull), 0);
-	ASSERT_TRUE(agent_write(g, GPA + 7 * PAGE, 4));
-	EXPECT_EQ(dirty_pages(g), BIT(7));
 }
 
 TEST_F(slots, as_many_as_there_are)
