@@ -571,7 +571,22 @@ pthread_t urgent_thread(void *(*function)(void *), void *arg)
 	return thread;
 }
 
+static u64 nanoseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000ull + now.tv_nsec;
+}
+
 void urgent_pause(void)
 {
-	nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
+	static __thread u64 late;
+	struct timespec pause = { .tv_nsec = 100000 + 2 * late };
+	u64 begin = nanoseconds();
+
+	nanosleep(&pause, NULL);
+	late = nanoseconds() - begin - pause.tv_nsec;
+	if (late > 100000000)
+		late = 100000000;
 }
