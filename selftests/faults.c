@@ -526,6 +526,24 @@ FAULTS(create_pit, .prepare = prepare_board, .call = call_create_pit, .undo = pi
 FAULTS(create_pit2, .prepare = prepare_board, .call = call_create_pit2, .undo = pit_undo)
 FAULTS(set_identity_map_addr, .prepare = prepare_empty_vm, .call = call_identity_map)
 
+static int prepare_rings(struct guest *g)
+{
+	struct kvm_enable_cap cap = { .cap = KVM_CAP_DIRTY_LOG_RING, .args = { 8 * PAGE } };
+
+	prepare_empty_vm(g);
+	return ioctl(empty_vm, KVM_ENABLE_CAP, &cap);
+}
+
+static void another_ring(struct guest *g)
+{
+	close(opened);
+	opened = -1;
+	prepare_rings(g);
+}
+
+FAULTS(create_vcpu_with_ring, .prepare = prepare_rings, .call = call_create_vcpu,
+       .undo = another_ring)
+
 static int prepare_second_vcpu(struct guest *g)
 {
 	prepare_board(g);

@@ -298,11 +298,16 @@ static void fill_mp_state(struct rng *r, void *buffer)
 
 static void act_create_vm(struct rng *r, u8 who)
 {
+	struct kvm_enable_cap ring = {
+		.cap = KVM_CAP_DIRTY_LOG_RING, .args[0] = PAGE << rng_below(r, 3),
+	};
 	int fd;
 
 	do
 		fd = ioctl(device, KVM_CREATE_VM, 0);
 	while (fd < 0 && errno == EINTR);	/* a tick */
+	if (one_in(r, 4))
+		ioctl(fd, KVM_ENABLE_CAP, &ring);
 	replace(&vms[who % NR_VMS], fd);
 }
 
@@ -323,6 +328,27 @@ static void act_create_vcpu(struct rng *r, u8 who)
 		fill_vcpu_id(r, &id);
 	replace(&vcpus[who % NR_VCPUS], ioctl(vm_of(who), KVM_CREATE_VCPU, id));
 	map_run(who, 0, PROT_READ | PROT_WRITE);
+}
+
+/* Empty a vCPU's dirty ring, more or less as it is meant. */
+static void act_empty_ring(struct rng *r, u8 who)
+{
+	struct kvm_dirty_gfn *ring = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
+					  vcpus[who % NR_VCPUS],
+					  KVM_DIRTY_LOG_PAGE_OFFSET * PAGE);
+
+	if (ring == MAP_FAILED)
+		return;
+	/* Where there are no rings a touch would be SIGBUS. */
+	for (u64 i = madvise(ring, PAGE, MADV_POPULATE_READ) ? PAGE : 0;
+	     i < PAGE / sizeof(*ring); i++) {
+		ring[i].flags = KVM_DIRTY_GFN_F_RESET;
+		if (one_in(r, 32))
+			ring[i].slot = odd_value(r);
+		if (one_in(r, 32))
+			ring[i].offset = odd_value(r);
+	}
+	munmap(ring, PAGE);
 }
 
 static void act_map_run(struct rng *r, u8 who)
@@ -547,7 +573,7 @@ static const struct op {
 	{ "SET_CPUID2", VCPU, 2, KVM_SET_CPUID2, .fill = fill_cpuid, .by_pointer = true },
 	ACT(2, map_run), ACT(1, unmap_run), ACT(1, close_vm), ACT(1, close_vcpu),
 	ACT(6, event), ACT(3, write_run), ACT(4, memory), ACT(2, fork), ACT(1, exit),
-	ACT(2, wait),
+	ACT(2, wait), ACT(2, empty_ring),
 	IOCTL(DEVICE, 1, CHECK_EXTENSION, .fill = fill_small),
 	IOCTL(DEVICE, 1, GET_API_VERSION, .fill = fill_zero),
 	IOCTL(DEVICE, 1, GET_SUPPORTED_CPUID, .fill = fill_cpuid, .by_pointer = true),
@@ -585,6 +611,7 @@ static const struct op {
 	IOCTL(VM, 1, SET_TSC_KHZ, .fill = fill_small),
 	IOCTL(VM, 1, GET_NR_MMU_PAGES, .fill = fill_zero),
 	IOCTL(VM, 1, REINJECT_CONTROL),
+	IOCTL(VM, 2, RESET_DIRTY_RINGS, .fill = fill_zero),
 	IOCTL(VM, 1, SET_NR_MMU_PAGES, .fill = fill_small),
 
 	GET_SET(VCPU, 4, REGS), GET_SET(VCPU, 6, SREGS), GET_SET(VCPU, 2, FPU),
