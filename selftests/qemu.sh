@@ -3,7 +3,7 @@
 #
 # QEMU as Debian ships it: each one that is there (qemu-7.2, qemu-10.0) must start
 # Debian's kernel from its BIOS, and end when the guest powers off; also where its
-# monitor stops it, resets it, or moves it to another QEMU meanwhile.
+# monitor stops it, resets it, moves it to another QEMU or back in time meanwhile.
 #
 # usage: qemu.sh [DEVICE]
 #
@@ -70,31 +70,41 @@ boot() {
 # How often the kernel has begun.
 begun() { [ "$(grep -ac 'Linux version' "$out")" -ge "$1" ]; }
 
-# monitored QEMU COMMAND...: give the monitor commands while the kernel starts, and
-# leave the QEMU's process in $pid.
-monitored() {
-	monitored_qemu=$1
-	shift
-	rm -f "$out".mon.*
-	mkfifo "$out.mon.in" "$out.mon.out"
-	start "$monitored_qemu" "" -M q35 -cpu host -smp 2 -append "$cmdline" \
-		-chardev "pipe,id=mon,path=$out.mon" -mon mon &
-	pid=$!
-	cat "$out.mon.out" >"$out.mon.log" &
-	exec 3>"$out.mon.in"
-	i=0
-	until begun 1 || [ $i = 600 ]; do
-		i=$((i + 1))
-		sleep 0.1
-	done
+# tell COMMAND...: the monitor.
+tell() {
 	for command; do
 		echo "$command" >&3
 		sleep 0.5
 	done
 }
 
+# wait_begun N
+wait_begun() {
+	i=0
+	until begun "$1" || [ $i = 600 ]; do
+		i=$((i + 1))
+		sleep 0.1
+	done
+}
+
+# monitored QEMU ACCEL-OPTIONS COMMAND...: give the monitor commands while the kernel
+# starts, and leave the QEMU's process in $pid.
+monitored() {
+	monitored_qemu=$1 monitored_accel=$2
+	shift 2
+	rm -f "$out".mon.*
+	mkfifo "$out.mon.in" "$out.mon.out"
+	start "$monitored_qemu" "$monitored_accel" -M q35 -cpu host -smp 2 -append "$cmdline" \
+		-drive "file=$disk.qcow2,format=qcow2,if=virtio" -chardev "pipe,id=mon,path=$out.mon" -mon mon &
+	pid=$!
+	cat "$out.mon.out" >"$out.mon.log" &
+	exec 3>"$out.mon.in"
+	wait_begun 1
+	tell "$@"
+}
+
 reset() {
-	monitored "$1" stop "info status" cont system_reset
+	monitored "$1" "" stop "info status" cont system_reset
 	wait $pid
 	status=$?
 	exec 3>&-
@@ -104,15 +114,46 @@ reset() {
 	verdict "q35, stopped, continued, reset" "$status"
 }
 
-# HMP's migrate ends when all is there, and the guest has run meanwhile.
+# migrate NAME QEMU ACCEL-OPTIONS: HMP's migrate ends when all is there, and the guest
+# has run meanwhile.
 migrate() {
-	monitored "$1" "migrate \"exec:cat >$out.state\"" quit
+	monitored "$2" "$3" "migrate \"exec:cat >$out.state\"" quit
 	wait $pid
 	exec 3>&-
-	start "$1" "" -M q35 -cpu host -smp 2 -append "$cmdline" -no-reboot \
-		-incoming "exec:cat $out.state"
-	verdict "q35, moved while it boots" $?
+	start "$2" "$3" -M q35 -cpu host -smp 2 -append "$cmdline" -no-reboot \
+		-drive "file=$disk.qcow2,format=qcow2,if=virtio" -incoming "exec:cat $out.state"
+	verdict "q35, moved while it boots$1" $?
 	rm -f "$out.state"
+}
+
+# A guest that was reset goes on where it was before.
+snapshot() {
+	monitored "$1" "" "savevm early" system_reset
+	wait_begun 2
+	tell "loadvm early" "info status"
+	wait $pid
+	status=$?
+	exec 3>&-
+	qemu=$1
+	begun 2 || status="$status, not begun again"
+	! begun 3 || status="$status, begun a third time"
+	grep -aq 'Error\|not supported' "$out.mon.log" && status="$status, no snapshot"
+	verdict "q35, saved, reset, loaded" "$status"
+}
+
+# An empty image that can hold snapshots; QEMU's own monitor makes it.
+make_image() {
+	{
+		echo '{"execute":"qmp_capabilities"}'
+		create '"a"' "{\"driver\":\"file\",\"filename\":\"$disk.qcow2\",\"size\":0}"
+		echo "{\"execute\":\"blockdev-add\",\"arguments\":{\"driver\":\"file\",\"filename\":\"$disk.qcow2\",\"node-name\":\"file\"}}"
+		create '"b"' '{"driver":"qcow2","file":"file","size":2097152}'
+		echo '{"execute":"quit"}'
+	} | timeout 60 "$1" -M none -nodefaults -display none -qmp stdio >/dev/null
+}
+create() {
+	echo "{\"execute\":\"blockdev-create\",\"arguments\":{\"job-id\":$1,\"options\":$2}}"
+	sleep 1
 }
 
 echo "TAP version 13"
@@ -123,8 +164,12 @@ for qemu in /bin/qemu-*; do
 		-drive "file=$disk,format=raw,if=virtio"
 	boot "microvm" "$qemu" "" -M microvm -cpu host
 	boot "q35, kernel-irqchip=split" "$qemu" ,kernel-irqchip=split -M q35 -cpu host
+	rm -f "$disk.qcow2"
+	make_image "$qemu"
 	reset "$qemu"
-	migrate "$qemu"
+	migrate "" "$qemu" ""
+	migrate ", by dirty rings" "$qemu" ,dirty-ring-size=4096
+	snapshot "$qemu"
 done
 # Newer ones refuse interrupt controllers of their own.
 if [ -e /bin/qemu-7.2 ]; then
