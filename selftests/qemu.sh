@@ -33,15 +33,19 @@ failed=0
 
 cmdline="console=ttyS0 panic=-1 cryptomgr.notests=1"
 
+# accel QEMU: KVM, by our device
+accel() {
+	case $1 in
+	qemu-[78]*) echo kvm ;;
+	*) echo "kvm,device=$device" ;;
+	esac
+}
+
 # start QEMU ACCEL-OPTIONS OPTION...: its status; the guest's console is in $out.
 start() {
-	qemu=$1 accel=$2
+	qemu=$1 options=$2
 	shift 2
-	case $qemu in
-	qemu-[78]*) accel=kvm$accel ;;
-	*) accel=kvm,device=$device$accel ;;
-	esac
-	timeout 180 "$qemu" -accel "$accel" -m 256 -nographic -nodefaults -serial stdio \
+	timeout 180 "$qemu" -accel "$(accel "$qemu")$options" -m 256 -nographic -nodefaults -serial stdio \
 		-kernel "$kernel" -initrd "$guest/initrd" "$@" </dev/null >>"$out" 2>&1
 }
 
@@ -149,7 +153,7 @@ make_image() {
 		echo "{\"execute\":\"blockdev-add\",\"arguments\":{\"driver\":\"file\",\"filename\":\"$disk.qcow2\",\"node-name\":\"file\"}}"
 		create '"b"' '{"driver":"qcow2","file":"file","size":2097152}'
 		echo '{"execute":"quit"}'
-	} | timeout 60 "$1" -M none -nodefaults -display none -qmp stdio >/dev/null
+	} | timeout 60 "$1" -accel "$(accel "$1")" -M none -nodefaults -display none -qmp stdio >/dev/null
 }
 create() {
 	echo "{\"execute\":\"blockdev-create\",\"arguments\":{\"job-id\":$1,\"options\":$2}}"

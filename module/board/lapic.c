@@ -140,6 +140,8 @@ static void tell_ioapic(struct mk_lapic *apic, u8 vector)
 
 	if (!apic->chip->split) {
 		mk_ioapic_eoi(apic->chip, vector);
+	} else if (mk_lapic_get(apic, APIC_SPIV) & APIC_SPIV_DIRECTED_EOI) {
+		return;		/* the guest tells it */
 	} else if ((atomic_read(word_of(apic, APIC_TMR, vector)) & BIT(vector % 32)) ||
 		   mk_routes_reach(apic, vector)) {
 		/* Taken before the next entry: there is never a second one. */

@@ -135,13 +135,26 @@ static void set_tdcr(struct mk_lapic *apic, u32 val)
  * Registers.
  */
 
+/*
+ * An I/O APIC that hears of an EOI only from its own register is userspace's, if it
+ * is anywhere; guests look for it where there is an x2APIC.
+ */
+static u32 version(const struct mk_lapic *apic)
+{
+	bool directed = apic->chip->split &&
+			mk_guest_has(apic->v, 1, 0, CPUID_ECX, X86_FEATURE_X2APIC % 32);
+
+	return LAPIC_VERSION | (directed ? APIC_LVR_DIRECTED_EOI : 0);
+}
+
 static void set_spiv(struct mk_lapic *apic, u32 val)
 {
+	u32 allowed = 0x3ff | (version(apic) & APIC_LVR_DIRECTED_EOI ? APIC_SPIV_DIRECTED_EOI : 0);
 	static const u16 lvts[] = { APIC_LVTT, APIC_LVTTHMR, APIC_LVTPC,
 				    APIC_LVT0, APIC_LVT1, APIC_LVTERR };
 	int i;
 
-	mk_lapic_put(apic, APIC_SPIV, val & 0x3ff);
+	mk_lapic_put(apic, APIC_SPIV, val & allowed);
 	if (!(val & APIC_SPIV_APIC_ENABLED))
 		for (i = 0; i < ARRAY_SIZE(lvts); i++)
 			mk_lapic_put(apic, lvts[i], mk_lapic_get(apic, lvts[i]) | APIC_LVT_MASKED);
@@ -194,7 +207,13 @@ int mk_lapic_ipi(struct mk_vcpu *v, u32 dest, u32 icr)
 
 static u32 read_reg(const struct mk_lapic *apic, unsigned int reg)
 {
-	return likely(reg != APIC_TMCCT) ? mk_lapic_get(apic, reg) : current_count(apic);
+	switch (reg) {
+	case APIC_TMCCT:
+		return current_count(apic);
+	case APIC_LVR:
+		return version(apic);
+	}
+	return mk_lapic_get(apic, reg);
 }
 
 /* A write to a register that can be written. */
@@ -325,7 +344,6 @@ static void identify(struct mk_lapic *apic)
 {
 	u32 id = apic->v->id;
 
-	mk_lapic_put(apic, APIC_LVR, LAPIC_VERSION);
 	mk_lapic_put(apic, APIC_ID, mk_lapic_x2apic(apic) ? id : id << 24);
 	if (mk_lapic_x2apic(apic))
 		mk_lapic_put(apic, APIC_LDR, (id >> 4) << 16 | BIT(id & 15));
@@ -450,6 +468,7 @@ int mk_lapic_get_state(struct mk_vcpu *v, struct kvm_lapic_state *state)
 		return -EINVAL;
 	memcpy(state->regs, apic->regs, sizeof(state->regs));
 	*(u32 *)(state->regs + APIC_TMCCT) = current_count(apic);
+	*(u32 *)(state->regs + APIC_LVR) = version(apic);
 	/* The ABI has the ID where xAPIC mode has it, and cuts it off there. */
 	if (mk_lapic_x2apic(apic) && !READ_ONCE(v->vm->apic_ids32))
 		*id = *id << 24;

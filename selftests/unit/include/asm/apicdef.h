@@ -36,6 +36,8 @@
 #define APIC_LDR_MASK			(0xffu << 24)
 #define APIC_DFR_FLAT			0xffffffffu
 #define APIC_SPIV_APIC_ENABLED		(1 << 8)
+#define APIC_SPIV_DIRECTED_EOI		(1 << 12)
+#define APIC_LVR_DIRECTED_EOI		(1 << 24)
 #define APIC_VECTOR_MASK		0xff
 #define APIC_MODE_MASK			0x700
 #define APIC_ICR_BUSY			(1 << 12)
