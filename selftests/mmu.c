@@ -425,6 +425,42 @@ static bool soft_dirty(void *address)
 }
 
 /* The guest's writes are the process's: its page table says so. */
+/* A device's memory, mapped by its driver, has no struct page (VM_PFNMAP). */
+static void like_the_programs(struct __test_metadata *_metadata, struct guest *g, off_t at,
+			      bool write)
+{
+	int fd = open("/dev/mem", O_RDWR | O_SYNC | O_CLOEXEC);
+	volatile u64 *device = mmap(NULL, 8 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, at);
+	u64 value;
+
+	if (fd < 0 || device == MAP_FAILED)
+		SKIP(return, "no /dev/mem that can be mapped there");
+	ASSERT_EQ(guest_slot(g, 2, GPA + 2 * BYTES, (void *)device, 8 * PAGE, 0), 0);
+	for (u64 page = 0; page < 8; page++) {
+		if (write)
+			ASSERT_TRUE(agent_write(g, GPA + 2 * BYTES + page * PAGE, page + 77));
+		ASSERT_TRUE(agent_read(g, GPA + 2 * BYTES + page * PAGE, &value));
+		EXPECT_EQ(value, device[page * PAGE / 8]);
+	}
+	/* It goes, and the guest with it; but not what it was mapped from. */
+	munmap((void *)device, 8 * PAGE);
+	agent_start(g);
+	*guest_var(g, agent_command.gpa) = GPA + 2 * BYTES;
+	*guest_var(g, agent_command.write) = false;
+	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_RUN, 0)), -EFAULT);
+	close(fd);
+}
+
+TEST_F(mmu, firmware_of_the_host)
+{
+	like_the_programs(_metadata, &self->g, 0xffff0000, false);
+}
+
+TEST_F(mmu, video_memory_of_the_host)
+{
+	like_the_programs(_metadata, &self->g, 0xb8000, true);
+}
+
 TEST_F(mmu, guest_writes_make_pages_dirty)
 {
 	struct guest *g = &self->g;
