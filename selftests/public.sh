@@ -42,6 +42,9 @@ not_run() {
 		echo "needs performance counters, which are not there" ;;
 	debug_regs)
 		echo "no emulator of a CPU lets a debugger have INT3, under stock KVM neither" ;;
+	demand_paging_test)
+		[ "$(awk '/^MemTotal/ { print $2 }' /proc/meminfo)" -gt 1200000 ] ||
+			echo "needs a gigabyte of memory" ;;
 	dirty_log_test | hardware_disable_test | kvm_page_table_test | memslot_modification_stress_test)
 		echo "takes minutes in an emulator" ;;
 	esac

@@ -207,13 +207,9 @@ int mk_lapic_ipi(struct mk_vcpu *v, u32 dest, u32 icr)
 
 static u32 read_reg(const struct mk_lapic *apic, unsigned int reg)
 {
-	switch (reg) {
-	case APIC_TMCCT:
-		return current_count(apic);
-	case APIC_LVR:
-		return version(apic);
-	}
-	return mk_lapic_get(apic, reg);
+	if (likely(reg != APIC_TMCCT && reg != APIC_LVR))
+		return mk_lapic_get(apic, reg);
+	return reg == APIC_LVR ? version(apic) : current_count(apic);
 }
 
 /* A write to a register that can be written. */
