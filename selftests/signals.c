@@ -110,6 +110,7 @@ TEST_F(signals, pending_signal_comes_first)
 
 struct kicker {
 	pthread_t target;
+	int signal;
 	volatile u64 *count;	/* kick once it is above this */
 	u64 above;
 	volatile bool stop;
@@ -123,26 +124,33 @@ static void *kick(void *arg)
 	while (*kicker->count <= kicker->above)
 		urgent_pause();
 	while (!kicker->stop) {
-		pthread_kill(kicker->target, SIGUSR1);
+		pthread_kill(kicker->target, kicker->signal);
 		urgent_pause();
 	}
 	return NULL;
 }
 
-static void run_until_kicked(struct __test_metadata *_metadata,
-			     struct guest *g, u64 above)
+static void run_until_sent(struct __test_metadata *_metadata,
+			   struct guest *g, u64 above, int signal)
 {
 	struct kicker kicker = {
 		.target = pthread_self(), .count = guest_var(g, spins),
-		.above = above,
+		.above = above, .signal = signal,
 	};
-	int before = signals_seen;
 	pthread_t thread = urgent_thread(kick, &kicker);
 
 	EXPECT_EQ(RUN(g), -EINTR);
 	EXPECT_EQ(g->run->exit_reason, KVM_EXIT_INTR);
 	kicker.stop = true;
 	pthread_join(thread, NULL);
+}
+
+static void run_until_kicked(struct __test_metadata *_metadata,
+			     struct guest *g, u64 above)
+{
+	int before = signals_seen;
+
+	run_until_sent(_metadata, g, above, SIGUSR1);
 	EXPECT_GT(signals_seen, before);
 }
 
@@ -153,6 +161,50 @@ TEST_F(signals, signal_ends_a_spinning_guest)
 	guest_call(g, guest_spins, FOREVER);
 	for (int round = 0; round < 3; round++)
 		run_until_kicked(_metadata, g, *guest_var(g, spins));
+}
+
+static int set_mask(struct guest *g, u64 signals)
+{
+	struct {
+		struct kvm_signal_mask head;
+		u8 set[8];
+	} mask = { .head.len = 8 };
+
+	memcpy(mask.head.sigset, &signals, 8);
+	return outcome(ioctl(g->vcpu, KVM_SET_SIGNAL_MASK, &mask));
+}
+
+/*
+ * A signal that is blocked but for KVM_RUN ends it, and then waits.  Nothing happens to
+ * the program, though it has no handler for this one.
+ */
+TEST_F(signals, mask)
+{
+	struct guest *g = &self->g;
+	sigset_t blocked;
+	u32 value;
+	int signal;
+
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGUSR2);
+	sigprocmask(SIG_BLOCK, &blocked, NULL);
+	ASSERT_EQ(set_mask(g, 0), 0);
+	guest_call(g, guest_spins, FOREVER);
+	for (int round = 0; round < 3; round++) {
+		run_until_sent(_metadata, g, *guest_var(g, spins), SIGUSR2);
+		ASSERT_EQ(sigwait(&blocked, &signal), 0);
+		EXPECT_EQ(signal, SIGUSR2);
+	}
+	pthread_kill(pthread_self(), SIGUSR2);
+	EXPECT_EQ(RUN(g), -EINTR);
+
+	/* Blocked there too, it is no reason to come back. */
+	ASSERT_EQ(set_mask(g, BIT(SIGUSR2 - 1)), 0);
+	guest_call(g, guest_counts, 3);
+	EXPECT_EQ(guest_next(g, &value), PORT_SYNC);
+	must(g->vcpu, KVM_SET_SIGNAL_MASK, NULL);
+	EXPECT_EQ(guest_next(g, &value), PORT_SYNC);
+	EXPECT_EQ(sigwait(&blocked, &signal), 0);
 }
 
 static u32 guest_sleeps(u64 arg)

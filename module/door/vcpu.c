@@ -85,20 +85,25 @@ static long run_synced(struct mk_vcpu *v)
 	return err;
 }
 
-/* KVM_SET_SIGNAL_MASK holds while the guest runs, and not a moment longer. */
+/*
+ * KVM_SET_SIGNAL_MASK holds while the guest runs, and not a moment longer. A signal that
+ * the thread blocks otherwise only ends KVM_RUN: real_blocked keeps one without a handler
+ * from killing the process as it is sent.
+ */
 static long run(void *object, void __user *arg)
 {
 	struct mk_vcpu *v = object;
-	sigset_t saved;
 	long err;
 
 	if (arg)
 		return -EINVAL;
 	if (v->sigmask_set)
-		sigprocmask(SIG_SETMASK, &v->sigmask, &saved);
+		sigprocmask(SIG_SETMASK, &v->sigmask, &current->real_blocked);
 	err = run_synced(v);
-	if (v->sigmask_set)
-		sigprocmask(SIG_SETMASK, &saved, NULL);
+	if (v->sigmask_set) {
+		sigprocmask(SIG_SETMASK, &current->real_blocked, NULL);
+		sigemptyset(&current->real_blocked);
+	}
 	return err;
 }
 
