@@ -25,8 +25,9 @@
 #include "core/mmu.h"
 
 /*
- * So many pages, at least, can be written between a look at whether the ring is full
- * and the next: by one instruction, its page walks, and the clocks.
+ * So many entries are kept free for what is written between a look at whether the ring
+ * is full and the next. It is less: the executor comes back after 32 KiB (see
+ * core/emulate.c), which are nine pages and the tables of each, and there are the clocks.
  */
 #define RESERVED	64
 
@@ -81,6 +82,7 @@ void mk_dirty_mark(struct mk_vcpu *v, const struct mk_slot *slot, unsigned long 
 	}
 	/* The preempt notifier writes to the guest, too: see core/steal.c. */
 	preempt_disable();
+	/* RESERVED sees to the room. */
 	if (ring_room(v) && !test_and_set_bit(page, slot->dirty->bits))
 		push(v, slot->id, page);
 	preempt_enable();
