@@ -151,10 +151,8 @@ struct batch {
 /* Has a vCPU cached that it may write there? */
 static bool watch_again(struct mk_vm *vm, struct batch *batch)
 {
-	const struct mk_slot *slot;
+	const struct mk_slot *slot = mk_slot_by_id(vm, batch->slot);
 
-	slot = mk_slot_by_id(rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock)),
-			     batch->slot);
 	if (!batch->bits || !slot || !slot->dirty || batch->word >= BITS_TO_LONGS(slot->npages))
 		return false;
 	return mk_mmu_take_dirty(vm, slot, batch->word, &batch->bits, 1);
@@ -229,7 +227,7 @@ static const struct mk_slot *logging_slot(struct mk_vm *vm, u32 id)
 		return ERR_PTR(-ENXIO);
 	if (id >= MK_MAX_SLOTS)
 		return ERR_PTR(-EINVAL);
-	slot = mk_slot_by_id(rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock)), id);
+	slot = mk_slot_by_id(vm, id);
 	return slot && slot->dirty ? slot : ERR_PTR(-ENOENT);
 }
 

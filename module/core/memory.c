@@ -42,8 +42,10 @@ const struct mk_slot *mk_slot_find(const struct mk_slots *slots, gfn_t gfn)
 
 /* --- Changing slots --- */
 
-const struct mk_slot *mk_slot_by_id(const struct mk_slots *slots, u32 id)
+const struct mk_slot *mk_slot_by_id(struct mk_vm *vm, u32 id)
 {
+	const struct mk_slots *slots = rcu_dereference_protected(vm->slots,
+								 lockdep_is_held(&vm->lock));
 	unsigned int i;
 
 	for (i = 0; slots && i < slots->nr; i++) {
@@ -115,7 +117,7 @@ static int replace_slot(struct mk_vm *vm, struct mk_slots *slots, const struct m
 static int set_region(struct mk_vm *vm, const struct kvm_userspace_memory_region *region)
 {
 	struct mk_slots *slots = rcu_dereference_protected(vm->slots, lockdep_is_held(&vm->lock));
-	const struct mk_slot *old = mk_slot_by_id(slots, region->slot);
+	const struct mk_slot *old = mk_slot_by_id(vm, region->slot);
 	struct mk_slot new = {
 		.gfn = region->guest_phys_addr >> PAGE_SHIFT,
 		.npages = region->memory_size >> PAGE_SHIFT,

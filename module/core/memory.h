@@ -39,8 +39,8 @@ struct mk_slots {
  */
 const struct mk_slot *mk_slot_find(const struct mk_slots *slots, gfn_t gfn);
 
-/* The slot that userspace calls @id, or NULL; as above, or vm->lock held */
-const struct mk_slot *mk_slot_by_id(const struct mk_slots *slots, u32 id);
+/* The slot that userspace calls @id, or NULL. Context: vm->lock held; it lives as long. */
+const struct mk_slot *mk_slot_by_id(struct mk_vm *vm, u32 id);
 
 /* VMM's address of the first byte of @gfn, which lies in @slot */
 static inline unsigned long mk_slot_hva(const struct mk_slot *slot, gfn_t gfn)
