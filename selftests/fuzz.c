@@ -386,10 +386,7 @@ void tick_start(unsigned int us)
 
 u64 now_ms(void)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return now.tv_sec * 1000ull + now.tv_nsec / 1000000;
+	return clock_ns(CLOCK_MONOTONIC) / 1000000;
 }
 
 enum child child_wait(pid_t pid, unsigned int seconds, int *status)

@@ -571,11 +571,11 @@ pthread_t urgent_thread(void *(*function)(void *), void *arg)
 	return thread;
 }
 
-static u64 nanoseconds(void)
+u64 clock_ns(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
+	clock_gettime(clock, &now);
 	return now.tv_sec * 1000000000ull + now.tv_nsec;
 }
 
@@ -583,10 +583,10 @@ void urgent_pause(void)
 {
 	static __thread u64 late;
 	struct timespec pause = { .tv_nsec = 100000 + 2 * late };
-	u64 begin = nanoseconds();
+	u64 begin = clock_ns(CLOCK_MONOTONIC);
 
 	nanosleep(&pause, NULL);
-	late = nanoseconds() - begin - pause.tv_nsec;
+	late = clock_ns(CLOCK_MONOTONIC) - begin - pause.tv_nsec;
 	if (late > 100000000)
 		late = 100000000;
 }

@@ -187,6 +187,7 @@ u64 agent_finish(struct guest *g);
  */
 pthread_t urgent_thread(void *(*function)(void *), void *arg);
 void urgent_pause(void);
+u64 clock_ns(clockid_t clock);
 
 u64 guest_rip(struct guest *g);
 /* The bytes an IO exit carries, direction whichever. */

@@ -431,14 +431,6 @@ TEST_F(state, mce_nobody_waits_for)
 
 /* --- The clock --- */
 
-static u64 now(clockid_t clock)
-{
-	struct timespec t;
-
-	clock_gettime(clock, &t);
-	return t.tv_sec * 1000000000ull + t.tv_nsec;
-}
-
 TEST_F(state, clock)
 {
 	struct guest *g = &self->g;
@@ -447,11 +439,11 @@ TEST_F(state, clock)
 
 	must(g->vm, KVM_GET_CLOCK, &back);
 	EXPECT_LT(back.clock, 60000000000ull);	/* it begins with the VM */
-	start = now(CLOCK_BOOTTIME);
+	start = clock_ns(CLOCK_BOOTTIME);
 	must(g->vm, KVM_SET_CLOCK, &data);
 	usleep(20000);
 	must(g->vm, KVM_GET_CLOCK, &back);
-	passed = now(CLOCK_BOOTTIME) - start;
+	passed = clock_ns(CLOCK_BOOTTIME) - start;
 	EXPECT_GE(back.clock, data.clock + 20000000);
 	EXPECT_LE(back.clock, data.clock + passed + 1000000);
 	data.flags = BIT(31);
@@ -465,7 +457,7 @@ TEST_F(state, clock_with_wall_time)
 	struct guest *g = &self->g;
 	struct kvm_clock_data data = {
 		.clock = 5000000000ull, .flags = KVM_CLOCK_REALTIME,
-		.realtime = now(CLOCK_REALTIME) - 60000000000ull }, back = {};
+		.realtime = clock_ns(CLOCK_REALTIME) - 60000000000ull }, back = {};
 
 	if (!(ioctl(g->vm, KVM_CHECK_EXTENSION, KVM_CAP_ADJUST_CLOCK) & KVM_CLOCK_REALTIME))
 		SKIP(return, "no KVM_CLOCK_REALTIME");

@@ -289,13 +289,10 @@ TEST_F(steal, reserved_bits)
 
 TEST_F(steal, who_waits_is_told)
 {
-	struct timespec from, to;
-	u64 ns, sum = 0;
+	u64 ns, from = clock_ns(CLOCK_MONOTONIC), sum = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &from);
 	cpus_expect_zero(&self->s, guest_spins);
-	clock_gettime(CLOCK_MONOTONIC, &to);
-	ns = (to.tv_sec - from.tv_sec) * 1000000000ull + to.tv_nsec - from.tv_nsec;
+	ns = clock_ns(CLOCK_MONOTONIC) - from;
 	for (unsigned int i = 0; i < CPUS; i++) {
 		u64 steal = ((struct steal_page *)guest_at(&self->s.cpu[0].g, STEAL_PAGE(i)))->steal;
 
