@@ -241,6 +241,7 @@ static u32 guest_cr8_batch(u64 arg)
 
 /* Two vCPUs: the first sends, the other answers in memory. */
 static volatile bool other_sleeps;
+static volatile bool sender_ready, other_ready;
 
 static void on_other(struct guest_frame *frame)
 {
@@ -248,11 +249,14 @@ static void on_other(struct guest_frame *frame)
 	wrmsr(MSR_X2APIC + APIC_REG_EOI / 16, 0);
 }
 
+/* Both vCPUs have the same handlers: this one's is set when the sender has set its own. */
 static u32 guest_other(u64 arg)
 {
 	enable_x2apic();
+	while (!sender_ready)
+		outb(PORT_YIELD, 0);
 	guest_handlers[VECTOR] = on_other;
-	taken = 1;
+	other_ready = true;
 	while (!finished) {
 		if (!other_sleeps)
 			continue;
@@ -270,7 +274,8 @@ static u32 guest_sends_batches(u64 arg)
 	u64 best = NOT_MEASURED;
 
 	enable_x2apic();
-	while (!taken)
+	sender_ready = true;
+	while (!other_ready)
 		outb(PORT_YIELD, 0);
 	for (u32 batch = 0; batch < BATCHES; batch++) {
 		TIMED(OPS, {
