@@ -12,12 +12,14 @@
 
 #define LAPIC		0xfee00000ul
 #define LAPIC_ID	0x20
+#define LAPIC_VERSION	0x30
 #define LAPIC_TPR	0x80
 #define LAPIC_PPR	0xa0
 #define LAPIC_EOI	0xb0
 #define LAPIC_SVR	0xf0
 #define LAPIC_ISR	0x100
 #define LAPIC_IRR	0x200
+#define LAPIC_LVT_CMCI	0x2f0
 #define LAPIC_ICR	0x300
 #define LAPIC_ICR2	0x310
 #define LAPIC_LVTT	0x320
@@ -32,6 +34,11 @@
 #define ICR_SELF	BIT(18)
 #define ICR_NMI		0x400
 #define MSR_TSC_DEADLINE 0x6e0
+#define MSR_MC0_CTL2	0x280
+#define MSR_MC0_STATUS	0x401
+#define CTL2_CMCI	BIT(30)
+#define MCG_CMCI	BIT(10)
+#define MC_NO_ACTION	(BIT(63) | BIT(61) | BIT(60) | 2)
 
 #define IOAPIC		0xfec00000ul
 #define RTE_LEVEL	BIT(15)
@@ -513,6 +520,71 @@ TEST_F(chips, tsc_deadline)
 	}
 	guest_call(g, guest_tsc_deadline, 0);
 	EXPECT_EQ(guest_finish(g), 0);
+}
+
+/* Machine checks that need no action: at each sync the host reports one in bank 0. */
+static void next_error(void)
+{
+	wrmsr(MSR_MC0_STATUS, 0);
+	guest_sync(0);
+	guest_equal(rdmsr(MSR_MC0_STATUS), MC_NO_ACTION);
+}
+
+static u32 guest_takes_cmci(u64 unused)
+{
+	enable_apic();
+	guest_handlers[VECTOR] = on_lapic;
+	sti();
+	guest_equal(lapic_read(LAPIC_VERSION) >> 16 & 0xff, 6);
+	guest_equal(lapic_read(LAPIC_LVT_CMCI), LVT_MASKED);
+	guest_equal(wrmsr_safe(MSR_MC0_CTL2, BIT(31)), 13);
+	guest_equal(wrmsr_safe(MSR_MC0_CTL2, CTL2_CMCI | 1), NO_FAULT);
+	guest_equal(rdmsr(MSR_MC0_CTL2), CTL2_CMCI | 1);
+
+	next_error();	/* masked */
+	lapic_write(LAPIC_LVT_CMCI, VECTOR);
+	guest_equal(lapic_read(LAPIC_LVT_CMCI), VECTOR);
+	guest_equal(taken[VECTOR], 0);
+	next_error();
+	guest_equal(taken[VECTOR], 1);
+	wrmsr(MSR_MC0_CTL2, 1);
+	next_error();	/* the bank does not signal */
+	guest_equal(taken[VECTOR], 1);
+	return 0;
+}
+
+static u32 guest_has_no_cmci(u64 unused)
+{
+	enable_apic();
+	guest_equal(lapic_read(LAPIC_VERSION) >> 16 & 0xff, 5);
+	lapic_write(LAPIC_LVT_CMCI, VECTOR);
+	guest_check(lapic_read(LAPIC_LVT_CMCI) != VECTOR);
+	guest_equal(wrmsr_safe(MSR_MC0_CTL2, CTL2_CMCI), 13);
+	return 0;
+}
+
+TEST_F(chips, machine_checks_of_no_action)
+{
+	struct guest *g = &self->g;
+	struct kvm_x86_mce mce = { .status = MC_NO_ACTION };
+	u64 supported, cap = 1;
+	u32 value;
+
+	must(g->kvm, KVM_X86_GET_MCE_CAP_SUPPORTED, &supported);
+	must(g->vcpu, KVM_X86_SETUP_MCE, &cap);
+	guest_call(g, guest_has_no_cmci, 0);
+	EXPECT_EQ(guest_finish(g), 0);
+
+	cap |= MCG_CMCI;
+	if (!(supported & MCG_CMCI)) {
+		EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_X86_SETUP_MCE, &cap)), -EINVAL);
+		return;
+	}
+	must(g->vcpu, KVM_X86_SETUP_MCE, &cap);
+	guest_call(g, guest_takes_cmci, 0);
+	while (guest_next(g, &value) == PORT_SYNC)
+		must(g->vcpu, KVM_X86_SET_MCE, &mce);
+	EXPECT_EQ(value, 0);
 }
 
 #define PIT_DIVISOR	0x400	/* 858 us */

@@ -104,6 +104,7 @@ static const struct mk_board_ops board_ops = {
 	.eoi = mk_lapic_eoi_of,
 	.eoi_is_alone = mk_lapic_eoi_is_alone,
 	.extint_free = mk_lapic_extint_free,
+	.cmci = mk_lapic_cmci,
 	.mmio = mmio,
 	.pio = pio,
 	.get_cr8 = mk_lapic_get_cr8,

@@ -192,6 +192,8 @@ int mk_lapic_extint_waiting(const struct mk_vcpu *v);
 int mk_lapic_extint_take(struct mk_vcpu *v);
 /* Has it room for an interrupt of userspace's PIC, and would take it? */
 bool mk_lapic_extint_free(struct mk_vcpu *v);
+/* A machine-check bank signals an error that needs no machine check. */
+void mk_lapic_cmci(struct mk_vcpu *v);
 
 /* lapic_regs.c: what the core's table offers */
 int mk_lapic_init(struct mk_vcpu *v);

@@ -252,6 +252,11 @@ void mk_lapic_fire(struct mk_lapic *apic, unsigned int reg)
 		mk_lapic_accept(apic, &msg);
 }
 
+void mk_lapic_cmci(struct mk_vcpu *v)
+{
+	mk_lapic_fire(v->apic, APIC_LVTCMCI);
+}
+
 bool mk_lapic_takes_pic(const struct mk_vcpu *v)
 {
 	const struct mk_lapic *apic = v->apic;

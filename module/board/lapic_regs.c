@@ -18,6 +18,7 @@
 #include "board/lapic.h"
 
 #define LAPIC_VERSION	0x50014		/* integrated, six local vectors */
+#define LVR_CMCI	BIT(16)		/* one more: that of corrected machine checks */
 #define LAPIC_MODES	(MSR_IA32_APICBASE_ENABLE | X2APIC_ENABLE)
 #define LVT_TIMER_MODES	(APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE)
 
@@ -144,14 +145,15 @@ static u32 version(const struct mk_lapic *apic)
 	bool directed = apic->chip->split &&
 			mk_guest_has(apic->v, 1, 0, CPUID_ECX, X86_FEATURE_X2APIC % 32);
 
-	return LAPIC_VERSION | (directed ? APIC_LVR_DIRECTED_EOI : 0);
+	return LAPIC_VERSION + (mk_has_cmci(apic->v) ? LVR_CMCI : 0) +
+	       (directed ? APIC_LVR_DIRECTED_EOI : 0);
 }
 
 static void set_spiv(struct mk_lapic *apic, u32 val)
 {
 	u32 allowed = 0x3ff | (version(apic) & APIC_LVR_DIRECTED_EOI ? APIC_SPIV_DIRECTED_EOI : 0);
-	static const u16 lvts[] = { APIC_LVTT, APIC_LVTTHMR, APIC_LVTPC,
-				    APIC_LVT0, APIC_LVT1, APIC_LVTERR };
+	static const u16 lvts[] = { APIC_LVTT, APIC_LVTTHMR, APIC_LVTPC, APIC_LVT0,
+				    APIC_LVT1, APIC_LVTERR, APIC_LVTCMCI };
 	int i;
 
 	mk_lapic_put(apic, APIC_SPIV, val & allowed);
@@ -197,13 +199,21 @@ int mk_lapic_ipi(struct mk_vcpu *v, u32 dest, u32 icr)
 #define R8(reg)		(0xffull << ((reg) >> 4))
 #define X2APIC_RW	(R(APIC_TASKPRI) | R(APIC_SPIV) | R(APIC_ESR) | R(APIC_LVTT) |	\
 			 R(APIC_LVTTHMR) | R(APIC_LVTPC) | R(APIC_LVT0) | R(APIC_LVT1) | \
-			 R(APIC_LVTERR) | R(APIC_TMICT) | R(APIC_TDCR) | R(APIC_ICR))
+			 R(APIC_LVTERR) | R(APIC_LVTCMCI) | R(APIC_TMICT) | R(APIC_TDCR) | \
+			 R(APIC_ICR))
 #define X2APIC_READ	(X2APIC_RW | R(APIC_ID) | R(APIC_LVR) | R(APIC_PROCPRI) |	\
 			 R(APIC_LDR) | R8(APIC_ISR) | R8(APIC_TMR) | R8(APIC_IRR) |	\
 			 R(APIC_TMCCT))
 #define X2APIC_WRITE	(X2APIC_RW | R(APIC_EOI) | R(APIC_SELF_IPI))
 #define XAPIC_READ	(X2APIC_READ | R(APIC_ARBPRI) | R(APIC_DFR) | R(APIC_ICR2))
 #define XAPIC_WRITE	(X2APIC_RW | R(APIC_EOI) | R(APIC_LDR) | R(APIC_DFR) | R(APIC_ICR2))
+
+/* Is @offset one of the registers @which, and one that this APIC has? */
+static bool has_reg(const struct mk_lapic *apic, unsigned int offset, u64 which)
+{
+	return offset <= 0x3f0 && (which & R(offset)) &&
+	       (likely(offset != APIC_LVTCMCI) || mk_has_cmci(apic->v));
+}
 
 static u32 read_reg(const struct mk_lapic *apic, unsigned int reg)
 {
@@ -263,6 +273,7 @@ static void write_reg(struct mk_lapic *apic, unsigned int reg, u32 val)
 		break;
 	case APIC_LVTTHMR:
 	case APIC_LVTPC:
+	case APIC_LVTCMCI:
 		mk_lapic_put(apic, reg,
 			     val & (APIC_VECTOR_MASK | APIC_MODE_MASK | APIC_LVT_MASKED));
 		break;
@@ -281,15 +292,15 @@ static void write_reg(struct mk_lapic *apic, unsigned int reg, u32 val)
 /* Registers are written whole: any other write is undefined, and does nothing here. */
 static void mmio_write(struct mk_lapic *apic, unsigned int offset, u32 val)
 {
-	if (offset <= 0x3f0 && (XAPIC_WRITE & R(offset)))
+	if (has_reg(apic, offset, XAPIC_WRITE))
 		write_reg(apic, offset, val);
-	else if (offset > 0x3f0 || !(XAPIC_READ & R(offset)))
+	else if (!has_reg(apic, offset, XAPIC_READ))
 		mk_lapic_error(apic, MK_ESR_REGISTER);
 }
 
 static u32 mmio_read(struct mk_lapic *apic, unsigned int offset)
 {
-	if (likely(offset <= 0x3f0 && (XAPIC_READ & R(offset))))
+	if (likely(has_reg(apic, offset, XAPIC_READ)))
 		return read_reg(apic, offset);
 	mk_lapic_error(apic, MK_ESR_REGISTER);
 	return 0;
@@ -374,7 +385,7 @@ static int set_base(struct mk_lapic *apic, u64 val, bool host)
 
 static int x2apic_read(const struct mk_lapic *apic, unsigned int reg, u64 *val)
 {
-	if (!mk_lapic_x2apic(apic) || reg > 0x3f0 || !(X2APIC_READ & R(reg)))
+	if (!mk_lapic_x2apic(apic) || !has_reg(apic, reg, X2APIC_READ))
 		return -EINVAL;
 	*val = read_reg(apic, reg);
 	if (reg == APIC_ICR)
@@ -384,7 +395,7 @@ static int x2apic_read(const struct mk_lapic *apic, unsigned int reg, u64 *val)
 
 static int x2apic_write(struct mk_lapic *apic, unsigned int reg, u64 val)
 {
-	if (!mk_lapic_x2apic(apic) || reg > 0x3f0 || !(X2APIC_WRITE & R(reg)))
+	if (!mk_lapic_x2apic(apic) || !has_reg(apic, reg, X2APIC_WRITE))
 		return -EINVAL;
 
 	/* Reserved bits fault where xAPIC mode ignores them. */

@@ -212,6 +212,12 @@ static unsigned int nr_banks(const struct mk_vcpu *v)
 	return v->mcg_cap & MCG_BANKCNT_MASK;
 }
 
+u64 mk_supported_mcg_cap(void)
+{
+	/* Intel's banks can interrupt for what they have corrected. */
+	return MCG_CTL_P | MCG_SER_P | (mk_hw->tdp == MK_TDP_EPT ? MCG_CMCI_P : 0);
+}
+
 int mk_setup_mce(struct mk_vcpu *v, u64 cap)
 {
 	unsigned int i, nr = cap & MCG_BANKCNT_MASK;
@@ -219,7 +225,7 @@ int mk_setup_mce(struct mk_vcpu *v, u64 cap)
 	if (!nr || nr > MK_MC_BANKS)
 		return -EINVAL;
 	/* Bits 23:16 count extended state registers, which only tools look at. */
-	if (cap & ~(MK_MCG_CAP | MCG_BANKCNT_MASK | MCG_EXT_CNT_MASK))
+	if (cap & ~(mk_supported_mcg_cap() | MCG_BANKCNT_MASK | MCG_EXT_CNT_MASK))
 		return -EINVAL;
 	/* On AMD's CPUs there is nothing above MCG_CTL_P. */
 	if (mk_hw->tdp == MK_TDP_NPT)
@@ -232,37 +238,55 @@ int mk_setup_mce(struct mk_vcpu *v, u64 cap)
 	return 0;
 }
 
+/*
+ * An error that has to be acted on before the CPU goes on. Others are told as corrected
+ * ones are; SDM vol. 3B, "Uncorrected No Action required (UCNA)".
+ */
+static bool is_machine_check(const struct kvm_x86_mce *mce)
+{
+	u64 act = MCI_STATUS_PCC | MCI_STATUS_S | MCI_STATUS_AR;
+
+	return (mce->status & MCI_STATUS_UC) && (mce->mcg_status || (mce->status & act));
+}
+
+/* "Machine-Check Overwrite Rules": the worse one stays. */
+static void record(u64 *bank, const struct kvm_x86_mce *mce)
+{
+	u64 old = bank[BANK_STATUS], over = old & MCI_STATUS_VAL ? MCI_STATUS_OVER : 0;
+
+	if (over && (old & MCI_STATUS_UC) && !is_machine_check(mce)) {
+		bank[BANK_STATUS] = old | over;
+		return;
+	}
+	bank[BANK_ADDR] = mce->addr;
+	bank[BANK_MISC] = mce->misc;
+	bank[BANK_STATUS] = mce->status | over;
+}
+
 /* What the hardware's own reporting would do. Return: 0, also where it stays silent. */
 int mk_set_mce(struct mk_vcpu *v, const struct kvm_x86_mce *mce)
 {
-	bool uncorrected = mce->status & MCI_STATUS_UC;
-	u64 status = mce->status, *bank;
+	u64 *bank;
 
-	if (mce->bank >= nr_banks(v) || !(status & MCI_STATUS_VAL))
+	if (mce->bank >= nr_banks(v) || !(mce->status & MCI_STATUS_VAL))
 		return -EINVAL;
 	bank = v->mc_bank[mce->bank];
-	if (uncorrected && (((v->mcg_cap & MCG_CTL_P) && ~v->mcg_ctl) || ~bank[BANK_CTL]))
-		return 0;
-	if (uncorrected) {
-		mk_cpu_need(&v->cpu, MK_G_CR);
-		if ((v->mcg_status & MCG_STATUS_MCIP) || !(v->cpu.cr4 & X86_CR4_MCE)) {
-			mk_request(v, MK_REQ_TRIPLE_FAULT);
-			return 0;
-		}
-	} else if ((bank[BANK_STATUS] & MCI_STATUS_VAL) && (bank[BANK_STATUS] & MCI_STATUS_UC)) {
-		/* The worse one stays. */
-		bank[BANK_STATUS] |= MCI_STATUS_OVER;
+	if (!is_machine_check(mce)) {
+		record(bank, mce);
+		if (v->apic && mk_has_cmci(v) && (v->mc_ctl2[mce->bank] & MCI_CTL2_CMCI_EN))
+			mk_board(v->vm)->cmci(v);
 		return 0;
 	}
-	if (bank[BANK_STATUS] & MCI_STATUS_VAL)
-		status |= MCI_STATUS_OVER;
-	bank[BANK_ADDR] = mce->addr;
-	bank[BANK_MISC] = mce->misc;
-	bank[BANK_STATUS] = status;
-	if (uncorrected) {
-		v->mcg_status = mce->mcg_status;
-		mk_queue_exception(v, X86_TRAP_MC);
+	if (((v->mcg_cap & MCG_CTL_P) && ~v->mcg_ctl) || ~bank[BANK_CTL])
+		return 0;
+	mk_cpu_need(&v->cpu, MK_G_CR);
+	if ((v->mcg_status & MCG_STATUS_MCIP) || !(v->cpu.cr4 & X86_CR4_MCE)) {
+		mk_request(v, MK_REQ_TRIPLE_FAULT);
+		return 0;
 	}
+	record(bank, mce);
+	v->mcg_status = mce->mcg_status;
+	mk_queue_exception(v, X86_TRAP_MC);
 	return 0;
 }
 
@@ -274,9 +298,18 @@ static u64 *bank_msr(struct mk_vcpu *v, u32 msr)
 	return nr < 4 * nr_banks(v) ? &v->mc_bank[nr / 4][nr % 4] : NULL;
 }
 
+/* The second control register of a bank that @msr is, or NULL. */
+static u32 *bank_ctl2(struct mk_vcpu *v, u32 msr)
+{
+	u32 nr = msr - MSR_IA32_MC0_CTL2;
+
+	return nr < nr_banks(v) ? &v->mc_ctl2[nr] : NULL;
+}
+
 int mk_mce_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 {
 	const u64 *reg = bank_msr(v, msr);
+	const u32 *ctl2 = bank_ctl2(v, msr);
 
 	switch (msr) {
 	case MSR_IA32_MCG_CAP:
@@ -289,6 +322,10 @@ int mk_mce_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 		*val = v->mcg_ctl;
 		return host || (v->mcg_cap & MCG_CTL_P) ? 0 : -EINVAL;
 	}
+	if (ctl2) {
+		*val = *ctl2;
+		return host || mk_has_cmci(v) ? 0 : -EINVAL;
+	}
 	if (!reg)
 		return -ENOENT;
 	*val = *reg;
@@ -298,6 +335,7 @@ int mk_mce_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 int mk_mce_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 {
 	u64 *reg = bank_msr(v, msr);
+	u32 *ctl2 = bank_ctl2(v, msr);
 
 	switch (msr) {
 	case MSR_IA32_MCG_STATUS:
@@ -309,6 +347,14 @@ int mk_mce_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 		if (val && val != ~0ull)
 			return -EINVAL;
 		v->mcg_ctl = val;
+		return 0;
+	}
+	if (ctl2) {
+		if (!mk_has_cmci(v) && (val || !host))
+			return -EINVAL;
+		if (val & ~(MCI_CTL2_CMCI_EN | MCI_CTL2_CMCI_THRESHOLD_MASK))
+			return -EINVAL;
+		*ctl2 = val;
 		return 0;
 	}
 	if (!reg)

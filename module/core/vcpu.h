@@ -63,7 +63,6 @@ enum mk_next {
 
 #define MK_HWCR_MC_STATUS_WR_EN	BIT(18)	/* struct mk_vcpu.hwcr */
 #define MK_MC_BANKS	32
-#define MK_MCG_CAP	(MCG_CTL_P | MCG_SER_P)	/* what a VMM may choose, beside the number */
 
 #define MK_MAX_CPUID	256
 #define MK_CPUID_KNOWN	32	/* functions of each range that are found by their number */
@@ -190,6 +189,7 @@ struct mk_vcpu {
 	u64 mtrr_var[16];
 	u64 mcg_cap, mcg_status, mcg_ctl;
 	u64 mc_bank[MK_MC_BANKS][4];	/* CTL, STATUS, ADDR, MISC */
+	u32 mc_ctl2[MK_MC_BANKS];	/* whether a corrected error interrupts */
 	u64 arch_capabilities;
 	u64 ucode_rev;
 	u64 platform_info;
@@ -390,6 +390,12 @@ u64 mk_supported_xcr0(void);
 int mk_cpuid_set(struct mk_vcpu *v, struct kvm_cpuid_entry2 *entries, u32 nent);
 /* CR4, XCR0 or MISC_ENABLE changed: leaves 1 and 0xd follow (OSXSAVE, OSPKE, MWAIT, sizes) */
 void mk_cpuid_refresh(struct mk_vcpu *v);
+/* Do corrected machine-check errors interrupt? Then the local APIC has a vector for them. */
+static inline bool mk_has_cmci(const struct mk_vcpu *v)
+{
+	return v->mcg_cap & MCG_CMCI_P;
+}
+
 static inline bool mk_guest_has(const struct mk_vcpu *v, u32 function, u32 index, int reg, u32 bit)
 {
 	const struct kvm_cpuid_entry2 *e = mk_cpuid_find(v, function, index);
@@ -456,6 +462,8 @@ int mk_get_debugregs(struct mk_vcpu *v, struct kvm_debugregs *regs);
 int mk_set_debugregs(struct mk_vcpu *v, const struct kvm_debugregs *regs);
 int mk_get_xcrs(struct mk_vcpu *v, struct kvm_xcrs *xcrs);
 int mk_set_xcrs(struct mk_vcpu *v, const struct kvm_xcrs *xcrs);
+/* What KVM_X86_SETUP_MCE may ask for, beside the number of banks: MCG_* */
+u64 mk_supported_mcg_cap(void);
 int mk_setup_mce(struct mk_vcpu *v, u64 cap);
 int mk_set_mce(struct mk_vcpu *v, const struct kvm_x86_mce *mce);
 /* -ENOENT: no machine-check register */

@@ -54,6 +54,7 @@ struct mk_msr_filter;
  * @eoi_is_alone: @vector is the only one in service, none waits, and nobody but the
  *               local APIC is to hear of its end
  * @extint_free: the vCPU listens to a PIC in userspace, and has nothing of it waiting
+ * @cmci:        a machine-check bank signals a corrected error
  * @mmio:        a guest access of 1..8 bytes; true if it was the board's
  * @pio:         likewise for ports, 1, 2 or 4 bytes
  * @get_cr8, @set_cr8: the task priority (TPR bits 7:4)
@@ -74,6 +75,7 @@ struct mk_board_ops {
 	void (*eoi)(struct mk_vcpu *v);
 	bool (*eoi_is_alone)(const struct mk_vcpu *v, u8 vector);
 	bool (*extint_free)(struct mk_vcpu *v);
+	void (*cmci)(struct mk_vcpu *v);
 	bool (*mmio)(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write);
 	bool (*pio)(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write);
 	u64 (*get_cr8)(struct mk_vcpu *v);

@@ -222,7 +222,7 @@ static long get_attr(void *unused, void __user *arg)
 
 static long get_mce_cap(void *unused, void __user *arg)
 {
-	u64 cap = MK_MCG_CAP;
+	u64 cap = mk_supported_mcg_cap();
 
 	return mk_to_user(arg, cap);
 }

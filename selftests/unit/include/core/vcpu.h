@@ -43,6 +43,7 @@ struct mk_board_ops {
 	void (*eoi)(struct mk_vcpu *v);
 	bool (*eoi_is_alone)(const struct mk_vcpu *v, u8 vector);
 	bool (*extint_free)(struct mk_vcpu *v);
+	void (*cmci)(struct mk_vcpu *v);
 	bool (*mmio)(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write);
 	bool (*pio)(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write);
 	u64 (*get_cr8)(struct mk_vcpu *v);
@@ -125,6 +126,11 @@ enum { CPUID_EAX, CPUID_EBX, CPUID_ECX, CPUID_EDX };
 static inline bool mk_guest_has(const struct mk_vcpu *v, u32 function, u32 index, int reg, u32 bit)
 {
 	return true;
+}
+
+static inline bool mk_has_cmci(const struct mk_vcpu *v)
+{
+	return false;
 }
 
 u64 mk_guest_tsc(struct mk_vcpu *v);
