@@ -542,37 +542,56 @@ static bool has_huge_pages(void *memory)
 	return found;
 }
 
-/* The host's pages are there already: what is timed is mapping them. */
+static u8 *touch_area, *touched;	/* a mapping, and TOUCH_BYTES in it */
+
+/*
+ * A guest with TOUCH_BYTES in slot 1. The host's pages are there already: what is
+ * timed is mapping them. Return: false where they are not huge, and are to be.
+ */
+static bool touch_begin(struct guest *g, int advice)
+{
+	touch_area = mmap(NULL, TOUCH_BYTES + HUGE, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (touch_area == MAP_FAILED)
+		die("no memory to touch: %s", strerror(errno));
+	touched = (u8 *)(((uintptr_t)touch_area + HUGE - 1) & -HUGE);
+	madvise(touched, TOUCH_BYTES, advice);
+	for (u64 offset = 0; offset < TOUCH_BYTES; offset += PAGE)
+		touched[offset] = 1;
+	guest_create(g, WITH_IRQCHIP);
+	if (guest_slot(g, 1, TOUCH_GPA, touched, TOUCH_BYTES, 0))
+		die("no slot: %s", strerror(errno));
+	return advice == MADV_NOHUGEPAGE || has_huge_pages(touched);
+}
+
+static void touch_end(struct guest *g)
+{
+	guest_destroy(g);
+	munmap(touch_area, TOUCH_BYTES + HUGE);
+}
+
+/* Write at every @stride bytes, @count at a time; ticks for one. */
+static u64 touch_all(struct guest *g, u32 stride, u32 count)
+{
+	u64 best = NOT_MEASURED;
+
+	for (u64 offset = 0; offset < TOUCH_BYTES; offset += (u64)stride * count) {
+		touch.gpa = TOUCH_GPA + offset;
+		touch.stride = stride;
+		touch.count = count;
+		best = min(best, run_batch(g, guest_touch_batch) / count);
+	}
+	return best;
+}
+
 static u64 bench_touch(u32 stride, u32 count, int advice)
 {
 	u64 best = NOT_MEASURED;
 	struct guest g;
-	u8 *area, *memory;
 
-	area = mmap(NULL, TOUCH_BYTES + HUGE, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (area == MAP_FAILED)
-		die("no memory to touch: %s", strerror(errno));
-	memory = (u8 *)(((uintptr_t)area + HUGE - 1) & -HUGE);
-	madvise(memory, TOUCH_BYTES, advice);
-	for (u64 offset = 0; offset < TOUCH_BYTES; offset += PAGE)
-		memory[offset] = 1;
-
-	if (advice == MADV_NOHUGEPAGE || has_huge_pages(memory)) {
-		guest_create(&g, WITH_IRQCHIP);
-		if (guest_slot(&g, 1, TOUCH_GPA, memory, TOUCH_BYTES, 0))
-			die("no slot: %s", strerror(errno));
-		for (u64 offset = 0; offset < TOUCH_BYTES;
-		     offset += (u64)stride * count) {
-			touch.gpa = TOUCH_GPA + offset;
-			touch.stride = stride;
-			touch.count = count;
-			best = min(best, run_batch(&g, guest_touch_batch) /
-				   count);
-		}
-		guest_destroy(&g);
-	}
-	munmap(area, TOUCH_BYTES + HUGE);
+	if (touch_begin(&g, advice))
+		best = touch_all(&g, stride, count);
+	touch_end(&g);
 	return best;
 }
 
@@ -590,6 +609,61 @@ static u64 bench_touch_4k_apart(void)
 static u64 bench_touch_2m(void)
 {
 	return bench_touch(HUGE, 4, MADV_HUGEPAGE);
+}
+
+static void log_dirty(struct guest *g)
+{
+	if (guest_slot(g, 1, TOUCH_GPA, touched, TOUCH_BYTES, KVM_MEM_LOG_DIRTY_PAGES))
+		die("no dirty log: %s", strerror(errno));
+}
+
+/* What was mapped for writing is written again, with the log on. */
+static u64 bench_logged(u32 stride, u32 count, int advice)
+{
+	u64 best = NOT_MEASURED;
+	struct guest g;
+
+	if (touch_begin(&g, advice)) {
+		touch_all(&g, stride, count);
+		log_dirty(&g);
+		best = touch_all(&g, stride, count);
+	}
+	touch_end(&g);
+	return best;
+}
+
+static u64 bench_logged_4k(void)
+{
+	return bench_logged(PAGE, 512, MADV_NOHUGEPAGE);
+}
+
+static u64 bench_logged_2m(void)
+{
+	return bench_logged(HUGE, 4, MADV_HUGEPAGE);
+}
+
+static u64 bench_dirty_sweep(void)
+{
+	static u8 bits[TOUCH_BYTES / PAGE / 8];
+	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = bits };
+	u64 best = NOT_MEASURED;
+	struct guest g;
+
+	touch_begin(&g, MADV_NOHUGEPAGE);
+	log_dirty(&g);
+	for (int sweep = 0; sweep < 4; sweep++) {
+		u64 start;
+
+		touch_all(&g, PAGE, 512);
+		start = ticks();
+		must(g.vm, KVM_GET_DIRTY_LOG, &log);
+		best = min(best, ticks() - start);
+		for (u32 i = 0; i < sizeof(bits); i++)
+			if (bits[i] != 0xff)
+				die("the log has lost pages");
+	}
+	touch_end(&g);
+	return best;
 }
 
 static u64 bench_immediate_exit(void)
@@ -699,6 +773,9 @@ static const struct {
 	{ "first touch, 4 KiB in turn", bench_touch_4k },
 	{ "first touch, 4 KiB apart", bench_touch_4k_apart },
 	{ "first touch, 2 MiB", bench_touch_2m },
+	{ "write, logged, 4 KiB in turn", bench_logged_4k },
+	{ "write, logged, splits 2 MiB", bench_logged_2m },
+	{ "dirty log, 64 MiB, all dirty", bench_dirty_sweep },
 	{ "KVM_RUN, immediate_exit", bench_immediate_exit },
 	{ "KVM_GET_REGS", bench_get_regs },
 	{ "VM create", bench_vm_create },

@@ -47,7 +47,7 @@ fill_base()
 	pack "$out/guest" >"$out/bzimage.cpio"
 
 	skeleton "$out/l1" "$TOP/scripts/l1/init"
-	install -m 755 "$TOP"/scripts/l1/{load,unload,leaks,complaints,run-tests} "$out/l1/bin/"
+	install -m 755 "$TOP"/scripts/l1/{load,unload,leaks,complaints,run-tests,boot-time} "$out/l1/bin/"
 	mkdir "$out/l1/stock"
 	cp "$kernel"/modules/* "$out/l1/stock/"
 	pack "$out/l1" >"$out/l1.cpio"
