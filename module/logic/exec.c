@@ -203,6 +203,7 @@ struct alu {
 	u64 src;	/* after XCHG and XADD what the destination held */
 	u64 flags;	/* RFLAGS before and after */
 	unsigned int size;	/* bytes */
+	bool keep;		/* no result: all 64 bits of the destination stay */
 };
 
 static void set_flags(struct alu *a, u64 which, u64 val)
@@ -339,6 +340,41 @@ static void test_bit(struct alu *a, u8 op)
 		a->dst ^= bit;
 }
 
+/* BSF and BSR; of zero nothing is found, and the destination stays. */
+static void scan(struct alu *a, u8 op)
+{
+	u64 v = a->src & mask(a->size);
+
+	set_flags(a, ZF, v ? 0 : ZF);
+	a->keep = !v;
+	if (v)
+		a->dst = op == MK_OP_BSF ? __builtin_ctzll(v) : 63 - __builtin_clzll(v);
+}
+
+/* SHLD and SHRD: @count bits of the source follow. */
+static void shift_double(struct alu *a, u8 op, unsigned int count)
+{
+	unsigned int bits = 8 * a->size, n = count & (bits == 64 ? 63 : 31);
+	u64 d = a->dst & mask(a->size), s = a->src & mask(a->size), r;
+	bool cf;
+
+	/* A count above the size, which 16 bits allow, is undefined; this one is defined. */
+	if (n > bits)
+		n -= bits;
+	if (!n)
+		return;
+	if (op == MK_OP_SHLD) {
+		cf = d >> (bits - n) & 1;
+		r = d << n | (n == bits ? s : s >> (bits - n));
+	} else {
+		cf = d >> (n - 1) & 1;
+		r = n == bits ? s : d >> n | s << (bits - n);
+	}
+	a->dst = r;
+	set_flags(a, ARITH, result_flags(r, a->size) | (cf ? CF : 0) |
+			    ((r ^ d) & msb(a->size) ? OF : 0));
+}
+
 static void compute(struct mk_exec *x, struct alu *a)
 {
 	u8 op = x->insn.op;
@@ -394,6 +430,12 @@ static void compute(struct mk_exec *x, struct alu *a)
 		break;
 	case MK_OP_BT ... MK_OP_BTC:
 		test_bit(a, op);
+		break;
+	case MK_OP_BSF ... MK_OP_BSR:
+		scan(a, op);
+		break;
+	case MK_OP_SHLD ... MK_OP_SHRD:
+		shift_double(a, op, x->insn.has_imm ? x->insn.imm : x->cpu.gpr[MK_RCX]);
 		break;
 	case MK_OP_MOV:
 	case MK_OP_MOVZX:
@@ -526,6 +568,7 @@ static const u8 shape[] = {
 	[MK_OP_TEST ... MK_OP_TEST_ALIAS] = RD, [MK_OP_NOT ... MK_OP_NEG] = RD | WR,
 	[MK_OP_MUL ... MK_OP_IDIV] = RD,
 	[MK_OP_BT] = RD, [MK_OP_BTS ... MK_OP_BTC] = RD | WR,
+	[MK_OP_BSF ... MK_OP_SHRD] = RD | WR,
 	[MK_OP_INC ... MK_OP_DEC] = RD | WR,
 	[MK_OP_MOV ... MK_OP_MOVBE] = WR,
 	[MK_OP_XCHG ... MK_OP_XADD] = RD | WR | BACK, [MK_OP_CMPXCHG] = RD | WR,
@@ -617,7 +660,7 @@ static int general(struct mk_exec *x)
 		set_reg(x, insn->reg, a.src, insn->size);
 	if (insn->op == MK_OP_CMPXCHG && !(a.flags & ZF))
 		set_reg(x, MK_RAX, old, insn->size);
-	else if (!mem_dst && what & WR)
+	else if (!mem_dst && what & WR && !a.keep)
 		set_reg(x, operand_reg(insn, insn->dst), a.dst, insn->size);
 	x->cpu.rflags = a.flags;
 	return finish(x);

@@ -120,13 +120,17 @@ static const struct opcode map_0f[256] = {
 	[0x7e] = OPC(MOVV, RM, VEC, 0), [0x7f] = OPC(MOVV, RM, VEC, 0),
 	[0x80 ... 0x8f] = PLAIN(NM | IZ | D64),
 	[0x90 ... 0x9f] = OPC(SETCC, RM, NONE, B),
-	[0xa0 ... 0xa2] = PLAIN(NM), [0xa3] = OPC(BT, RM, REG, 0), [0xa4] = PLAIN(I8),
+	[0xa0 ... 0xa2] = PLAIN(NM), [0xa3] = OPC(BT, RM, REG, 0),
+	[0xa4] = OPC(SHLD, RM, REG, I8), [0xa5] = OPC(SHLD, RM, REG, 0),
 	[0xa6 ... 0xa7] = PLAIN(BAD), [0xa8 ... 0xaa] = PLAIN(NM),
-	[0xab] = OPC(BTS, RM, REG, 0), [0xac] = PLAIN(I8), [0xaf] = OPC(IMUL, REG, RM, 0),
+	[0xab] = OPC(BTS, RM, REG, 0),
+	[0xac] = OPC(SHRD, RM, REG, I8), [0xad] = OPC(SHRD, RM, REG, 0),
+	[0xaf] = OPC(IMUL, REG, RM, 0),
 	[0xb0] = OPC(CMPXCHG, RM, REG, B), [0xb1] = OPC(CMPXCHG, RM, REG, 0),
 	[0xb3] = OPC(BTR, RM, REG, 0),
 	[0xb6 ... 0xb7] = OPC(MOVZX, REG, RM, 0),
 	[0xba] = OPC(NONE, RM, IMM, I8), [0xbb] = OPC(BTC, RM, REG, 0),
+	[0xbc] = OPC(BSF, REG, RM, 0), [0xbd] = OPC(BSR, REG, RM, 0),
 	[0xbe ... 0xbf] = OPC(MOVSX, REG, RM, 0),
 	[0xc0] = OPC(XADD, RM, REG, B), [0xc1] = OPC(XADD, RM, REG, 0),
 	[0xc2] = PLAIN(I8), [0xc3] = OPC(MOV, RM, REG, 0), [0xc4 ... 0xc6] = PLAIN(I8),
@@ -288,6 +292,10 @@ static int adjust(struct mk_insn *insn, u8 reg, u16 *flags, bool data16, bool mo
 	case 0x1ae:
 		if (insn->mod != 3 && (reg == 7 || (reg == 6 && data16)))
 			insn->op = MK_OP_CLFLUSH;
+		break;
+	case 0x1bc ... 0x1bd:	/* or TZCNT and LZCNT, which say something else of zero */
+		if (insn->rep == 0xf3)
+			insn->op = MK_OP_NONE;
 		break;
 	case 0x1b6 ... 0x1b7:
 	case 0x1be ... 0x1bf:

@@ -26,6 +26,7 @@ enum mk_op {
 	MK_OP_IDIV,
 	/* of group 8, from its fifth on */
 	MK_OP_BT, MK_OP_BTS, MK_OP_BTR, MK_OP_BTC,
+	MK_OP_BSF, MK_OP_BSR, MK_OP_SHLD, MK_OP_SHRD,
 	/* of groups 4 and 5; the far ones are not executed */
 	MK_OP_INC, MK_OP_DEC, MK_OP_CALL, MK_OP_CALL_FAR, MK_OP_JMP, MK_OP_JMP_FAR, MK_OP_PUSH,
 	MK_OP_POP,

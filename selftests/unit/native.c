@@ -137,6 +137,8 @@ static const struct encoding encodings[] = {
 	{ "btr", 1, 0xb3, 0xb3, -1, 0 }, { "btc", 1, 0xbb, 0xbb, -1, 0 },
 	{ "bt imm", 1, 0xba, 0xba, 4, 0 }, { "bts imm", 1, 0xba, 0xba, 5, LOCK },
 	{ "btr imm", 1, 0xba, 0xba, 6, 0 }, { "btc imm", 1, 0xba, 0xba, 7, 0 },
+	{ "bsf, bsr", 1, 0xbc, 0xbd, -1, 0 },
+	{ "shld", 1, 0xa4, 0xa5, -1, 0 }, { "shrd", 1, 0xac, 0xad, -1, 0 },
 	{ "imul reg", 1, 0xaf, 0xaf, -1, 0 }, { "cmpxchg", 1, 0xb0, 0xb1, -1, LOCK },
 	{ "movzx", 1, 0xb6, 0xb7, -1, 0 }, { "movsx", 1, 0xbe, 0xbf, -1, 0 },
 	{ "xadd", 1, 0xc0, 0xc1, -1, LOCK }, { "movnti", 1, 0xc3, 0xc3, -1, MEM_ONLY | NO66 },
@@ -180,6 +182,13 @@ static u64 interesting(void)
 	}
 }
 
+static unsigned int double_count(const struct mk_insn *insn, const struct state *before)
+{
+	u64 count = insn->has_imm ? insn->imm : before->gpr[MK_RCX];
+
+	return count & (insn->size == 8 ? 63 : 31);
+}
+
 static u64 undefined_flags(const struct mk_insn *insn, const struct state *before)
 {
 	unsigned int bits = 8 * insn->size, n;
@@ -206,6 +215,11 @@ static u64 undefined_flags(const struct mk_insn *insn, const struct state *befor
 	case MK_OP_DIV:
 	case MK_OP_IDIV:
 		return ARITH;
+	case MK_OP_BSF ... MK_OP_BSR:
+		return ARITH & ~X86_EFLAGS_ZF;
+	case MK_OP_SHLD ... MK_OP_SHRD:
+		n = double_count(insn, before);
+		return !n ? 0 : X86_EFLAGS_AF | (n > 1 ? X86_EFLAGS_OF : 0);
 	case MK_OP_BT ... MK_OP_BTC:
 		return ARITH & ~(X86_EFLAGS_CF | X86_EFLAGS_ZF);
 	}
@@ -395,6 +409,10 @@ static int compare(const struct encoding *e)
 		return 0;
 	/* MOVSXD to 16 bits reads two bytes on Intel's CPUs, four on AMD's. */
 	if (x.insn.map == 0 && x.insn.opcode == 0x63 && x.insn.opsize == 2)
+		return 0;
+	/* Undefined by more than the operand's bits. */
+	if (x.insn.op >= MK_OP_SHLD && x.insn.op <= MK_OP_SHRD &&
+	    double_count(&x.insn, &before) > 8 * x.insn.size)
 		return 0;
 	before.rflags = X86_EFLAGS_FIXED | X86_EFLAGS_IF | (random64() & (ARITH | X86_EFLAGS_DF));
 	for (i = 0; i < MEM; i += 8) {
