@@ -429,11 +429,17 @@ static u32 guest_lapic_timer(u64 arg)
 	wait_for(&taken[VECTOR], 1);
 	guest_equal(lapic_read(LAPIC_TMCCT), 0);
 	guest_equal(taken[VECTOR], 1);
+	/* Once it has ended, only a new initial count starts it. */
+	lapic_write(LAPIC_TMICT, 10000000);
+	wait_for(&taken[VECTOR], 2);
+	lapic_write(LAPIC_LVTT, VECTOR | LVT_PERIODIC);
+	guest_equal(lapic_read(LAPIC_TMCCT), 0);
+	lapic_write(LAPIC_LVTT, VECTOR);
 
 	/* Halted until it comes. */
 	cli();
 	lapic_write(LAPIC_TMICT, 100000);
-	while (taken[VECTOR] < 2)
+	while (taken[VECTOR] < 3)
 		asm volatile("sti; hlt; cli" : : : "memory");
 
 	/* Periodic: it keeps coming, until it is stopped. */
@@ -441,7 +447,7 @@ static u32 guest_lapic_timer(u64 arg)
 	lapic_write(LAPIC_TMICT, 400000);
 	guest_equal(lapic_read(LAPIC_TMICT), 400000);
 	sti();
-	wait_for(&taken[VECTOR], 6);
+	wait_for(&taken[VECTOR], 7);
 	lapic_write(LAPIC_TMICT, 0);
 	guest_equal(lapic_read(LAPIC_TMCCT), 0);
 

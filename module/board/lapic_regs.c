@@ -80,8 +80,12 @@ static u32 current_count(const struct mk_lapic *apic)
 	if (!apic->period)
 		return 0;
 	left = hrtimer_get_remaining(&apic->timer);
-	/* Late: the next period has begun, though the host's timer has not said so yet. */
-	if (left < 0 && (mk_lapic_get(apic, APIC_LVTT) & APIC_LVT_TIMER_PERIODIC))
+	/*
+	 * Late: the next period has begun, though the host's timer has not said so yet. A
+	 * count that was to end once has ended, and periodic mode does not revive it.
+	 */
+	if (left < 0 && (mk_lapic_get(apic, APIC_LVTT) & APIC_LVT_TIMER_PERIODIC) &&
+	    hrtimer_active(&apic->timer))
 		left += apic->period;
 	return left > 0 ? div64_u64(left, count_ns(apic)) : 0;
 }
