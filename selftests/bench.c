@@ -584,62 +584,53 @@ static u64 touch_all(struct guest *g, u32 stride, u32 count)
 	return best;
 }
 
-static u64 bench_touch(u32 stride, u32 count, int advice)
-{
-	u64 best = NOT_MEASURED;
-	struct guest g;
-
-	if (touch_begin(&g, advice))
-		best = touch_all(&g, stride, count);
-	touch_end(&g);
-	return best;
-}
-
-static u64 bench_touch_4k(void)
-{
-	return bench_touch(PAGE, 512, MADV_NOHUGEPAGE);
-}
-
-/* Too far apart for a hypervisor that maps a page's neighbours with it. */
-static u64 bench_touch_4k_apart(void)
-{
-	return bench_touch(32 * PAGE, 64, MADV_NOHUGEPAGE);
-}
-
-static u64 bench_touch_2m(void)
-{
-	return bench_touch(HUGE, 4, MADV_HUGEPAGE);
-}
-
 static void log_dirty(struct guest *g)
 {
 	if (guest_slot(g, 1, TOUCH_GPA, touched, TOUCH_BYTES, KVM_MEM_LOG_DIRTY_PAGES))
 		die("no dirty log: %s", strerror(errno));
 }
 
-/* What was mapped for writing is written again, with the log on. */
-static u64 bench_logged(u32 stride, u32 count, int advice)
+/* @logged: what was mapped for writing is written again, with the log on. */
+static u64 bench_touch(u32 stride, u32 count, int advice, bool logged)
 {
 	u64 best = NOT_MEASURED;
 	struct guest g;
 
 	if (touch_begin(&g, advice)) {
-		touch_all(&g, stride, count);
-		log_dirty(&g);
+		if (logged) {
+			touch_all(&g, stride, count);
+			log_dirty(&g);
+		}
 		best = touch_all(&g, stride, count);
 	}
 	touch_end(&g);
 	return best;
 }
 
+static u64 bench_touch_4k(void)
+{
+	return bench_touch(PAGE, 512, MADV_NOHUGEPAGE, false);
+}
+
+/* Too far apart for a hypervisor that maps a page's neighbours with it. */
+static u64 bench_touch_4k_apart(void)
+{
+	return bench_touch(32 * PAGE, 64, MADV_NOHUGEPAGE, false);
+}
+
+static u64 bench_touch_2m(void)
+{
+	return bench_touch(HUGE, 4, MADV_HUGEPAGE, false);
+}
+
 static u64 bench_logged_4k(void)
 {
-	return bench_logged(PAGE, 512, MADV_NOHUGEPAGE);
+	return bench_touch(PAGE, 512, MADV_NOHUGEPAGE, true);
 }
 
 static u64 bench_logged_2m(void)
 {
-	return bench_logged(HUGE, 4, MADV_HUGEPAGE);
+	return bench_touch(HUGE, 4, MADV_HUGEPAGE, true);
 }
 
 static u64 bench_dirty_sweep(void)
