@@ -6,8 +6,8 @@
 # usage: public.sh [DEVICE [TEST...]]
 #
 # The programs are in $MINIKVM_PUBLIC (default: /public; scripts/lib/public.sh makes
-# them). They know no other path than /dev/kvm, which is made to lead to DEVICE.
-# MINIKVM_MACHINE=vmx leaves out what stands still in Bochs 2.7.
+# them). They know no other path than /dev/kvm, which is made to lead to DEVICE where
+# nothing is there. MINIKVM_MACHINE=vmx leaves out what stands still in Bochs 2.7.
 
 device=${1:-${MINIKVM_DEVICE:-/dev/minikvm}}
 public=${MINIKVM_PUBLIC:-/public}
@@ -16,20 +16,17 @@ public=${MINIKVM_PUBLIC:-/public}
 skip() { echo "1..0 # SKIP $1"; exit 4; }
 [ -e "$device" ] || skip "$device is not there"
 [ -d "$public" ] || skip "no selftests in $public"
+[ ! -e /dev/kvm ] || [ "$(readlink -f /dev/kvm)" = "$(readlink -f "$device")" ] ||
+	skip "/dev/kvm is another device than $device"
 
 out=$(mktemp) || exit 1
 stock=
+trap 'rm -f "$out"; [ -z "$stock" ] || rmmod "$stock" kvm irqbypass' EXIT
 # Some look at parameters of stock KVM, which can be there as long as it has no VM.
 if [ ! -d /sys/module/kvm ] && [ -e /stock/kvm.ko ]; then
 	insmod /stock/irqbypass.ko && insmod /stock/kvm.ko enable_virt_at_load=0 && load kvm
 	stock=$(awk '/^kvm_(amd|intel) / { print $1 }' /proc/modules)
 fi
-restore() {
-	rm -f "$out"
-	[ "$device" = /dev/kvm ] || rm -f /dev/kvm
-	[ -z "$stock" ] || rmmod "$stock" kvm irqbypass
-}
-trap restore EXIT
 [ "$device" = /dev/kvm ] || ln -sf "$device" /dev/kvm
 nr=0
 failed=0
