@@ -41,7 +41,7 @@ static inline void hrtimer_cancel(struct hrtimer *timer)
 
 #define hrtimer_try_to_cancel	hrtimer_cancel
 
-static inline bool hrtimer_is_queued(struct hrtimer *timer)
+static inline bool hrtimer_is_queued(const struct hrtimer *timer)
 {
 	return timer->queued;
 }
