@@ -223,13 +223,25 @@ static void soft_lockup(void)
 	preempt_enable();
 }
 
+static int asks_for_grace_periods(void *data)
+{
+	while (!kthread_should_stop())
+		synchronize_rcu();
+	return 0;
+}
+
+/* Only a grace period can stall, and it keeps the limit with which it began. */
 static void rcu_stall(void)
 {
+	struct task_struct *task = kthread_run(asks_for_grace_periods, NULL, "trip");
+
+	synchronize_rcu();
 	rcu_read_lock();
 	preempt_disable();
 	spin(8);
 	preempt_enable();
 	rcu_read_unlock();
+	kthread_stop(task);
 }
 
 static int waits_for_nobody(void *data)
