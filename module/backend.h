@@ -44,11 +44,6 @@
 #define MK_G_ALL	(BIT(16) - 1)
 #define MK_G_SEGS	(MK_G_SEG | MK_G_CODE)
 
-struct mk_table {
-	u64 base;
-	u16 limit;
-};
-
 /* mk_cpu.shadow */
 #define MK_SHADOW_STI	BIT(0)
 #define MK_SHADOW_MOVSS	BIT(1)

@@ -174,6 +174,36 @@ FORM("movaps (%rbx), %xmm1; movhlps %xmm1, %xmm0; movq %xmm0, %rax");
 FORM("movq %rax, %xmm2; punpcklqdq %xmm2, %xmm2; movdqu %xmm2, (%rbx)");
 FORM("movq %rax, %xmm3; punpcklqdq %xmm3, %xmm3; movaps %xmm3, (%rbx)");
 
+/* MMX registers. */
+FORM("movq %rax, %mm0; movq %mm0, (%rbx); movq 8(%rbx), %mm1; movq %mm1, %rcx; emms");
+
+/* The stack in the device. */
+FORM("mov %rbx, %rsp; push %rax; pop %rcx");
+FORM("mov %rbx, %rsp; call 1f; 1: pop %rcx");
+FORM("mov %rbx, %rsp; lea 1f(%rip), %rax; push %rax; ret; hlt; 1: nop");
+FORM("mov %rbx, %rsp; lea 1f(%rip), %rax; push %rax; ret $16; hlt; 1: nop");
+FORM("mov %rbx, %rbp; leave");
+FORM("mov %rbx, %rsp; enter $0x20, $0");
+FORM("mov %rbx, %rsp; push $0x6d7; popf; pushf; pop %rcx");
+FORM("mov %rbx, %rsp; push %fs; pop %gs; mov %gs, %ecx");
+
+/* Branches through the device. */
+FORM("lea 1f(%rip), %rax; mov %rax, (%rbx); jmp *(%rbx); hlt; 1: nop");
+FORM("lea 1f(%rip), %rax; mov %rax, (%rbx); call *(%rbx); hlt; 1: pop %rcx");
+FORM("lea 1f(%rip), %rax; mov %eax, (%rbx); mov %cs, 4(%rbx); ljmp *(%rbx); hlt; 1: nop");
+
+/* Selectors and tables in the device. */
+FORM("mov %ds, (%rbx); mov (%rbx), %fs; mov %fs, %ecx");
+FORM("movw $0, (%rbx); mov (%rbx), %gs; mov %gs, %ecx; mov %ds, %eax; mov %eax, %gs");
+FORM("mov %ss, (%rbx); mov (%rbx), %ss; mov $7, %ecx");
+FORM("mov %ds, 4(%rbx); lgs (%rbx), %eax");
+FORM("str (%rbx)");
+FORM("sldt (%rbx)");
+FORM("smsw (%rbx)");
+FORM("movw $0, (%rbx); lldt (%rbx); sldt %ecx");
+FORM("sgdt (%r10); mov 2(%r10), %rsi; str %ecx; andb $0xfd, 5(%rsi, %rcx); "
+     "mov %cx, (%rbx); ltr (%rbx); mov 5(%rsi, %rcx), %al");
+
 FORM32("mov %eax, (%ebx)");
 FORM32("mov (%ebx), %eax");
 FORM32("movl $0x12345678, 4(%ebx, %ebp, 4)");
@@ -188,6 +218,28 @@ FORM32("mov %ebp, %ecx; rep stosl");
 FORM32("mov %ebp, %ecx; mov %esp, %esi; rep movsl");
 FORM32("testb $4, 3(%ebx)");
 FORM32("cmpl $0x400, (%ebx)");
+FORM32("mov %ds, 4(%ebx); les (%ebx), %eax");
+FORM32("call 1f; 1: pop %edx; add $(2f - 1b), %edx; mov %edx, (%ebx); mov %cs, 4(%ebx); "
+       "ljmp *(%ebx); hlt; 2: nop");
+
+/* What stock KVM does not execute, or not as the processor does. */
+extern const struct form __start_more[], __stop_more[];
+extern const struct form __start_more32[], __stop_more32[];
+
+#define MORE(text)	FORM_IN("more", "64", text)
+#define MORE32(text)	FORM_IN("more32", "32", text)
+
+MORE("movq %rax, %mm2; movd %mm2, (%rbx); movd 8(%rbx), %mm3; movq %mm3, %rcx; emms");
+MORE("mov %rbx, %rsp; mov %cs, %eax; push %rax; lea 1f(%rip), %rax; push %rax; "
+     "lretq; hlt; 1: nop");
+MORE("sgdt (%rbx)");
+MORE("sgdt (%rbx); lgdt (%rbx); mov %ds, %eax; mov %eax, %fs; sgdt 32(%rbx)");
+MORE("sidt (%rbx); lidt (%rbx); sidt 32(%rbx)");
+MORE32("sgdt (%ebx); lgdt (%ebx); mov %ds, %eax; mov %eax, %fs; sgdt 32(%ebx)");
+MORE32("mov %ebx, %esp; xor %ebx, %ebx; xor %esi, %esi; xor %edi, %edi; pusha; "
+       "movl $0, 12(%esp); movl $3, 8(%esp); popa");
+MORE32("mov %ebx, %esp; push %ds; pop %es; mov %es, %ecx");
+MORE32("mov %ebx, %ebp; leave");
 
 static void seed_window(u8 *window)
 {
@@ -346,6 +398,14 @@ TEST(paged_32_bit_forms)
 TEST(pae_forms)
 {
 	EXPECT_EQ(run_forms(__start_forms32, __stop_forms32, MODE_PAE), 0);
+}
+
+TEST(forms_that_stock_kvm_lacks)
+{
+	if (!device_is_minikvm())
+		SKIP(return, "stock KVM does not execute them as the processor does");
+	EXPECT_EQ(run_forms(__start_more, __stop_more, MODE_LONG), 0);
+	EXPECT_EQ(run_forms(__start_more32, __stop_more32, MODE_PAE), 0);
 }
 
 /* The sizes and values that userspace sees of simple accesses. */

@@ -145,18 +145,12 @@ struct context {
 
 /*
  * Does the exit say where the instruction's memory operand is? Strings move on,
- * and what uses the stack touches memory in two places.
+ * and what uses the stack or loads a segment touches memory in two places.
  */
 static bool operand_known(const struct mk_exit *exit, const struct mk_insn *insn)
 {
-	switch (insn->op) {
-	case MK_OP_MOVS ... MK_OP_OUTS:
-	case MK_OP_PUSH:
-	case MK_OP_POP:
-	case MK_OP_CALL:
-	case MK_OP_CALL_FAR:
+	if ((insn->op >= MK_OP_MOVS && insn->op <= MK_OP_OUTS) || mk_exec_is_control(insn))
 		return false;
-	}
 	return exit->kind == MK_EXIT_TDP_FAULT && (exit->access & MK_TDP_FINAL);
 }
 
@@ -177,8 +171,8 @@ static int translate(struct mk_exec *x, u64 gva, u32 access, gpa_t *gpa)
 	const struct mk_exit *exit = &c->v->exit;
 	struct mk_walk_result res;
 
-	if (x->cpu.mode != MK_MODE_64)
-		gva = (u32)gva;
+	if (gva == BIT_ULL(32) && x->cpu.mode != MK_MODE_64)
+		gva = 0;
 	/* The CPU has walked the guest's tables and found the access allowed. */
 	if (c->operand_known && offset_in_page(gva) == offset_in_page(exit->gpa) &&
 	    (!(access & MK_ACC_WRITE) || (exit->access & MK_TDP_WRITE))) {
@@ -362,6 +356,16 @@ static void emu_set_vec(struct mk_exec *x, unsigned int nr, const u64 val[2])
 	mk_fpu_set_xmm(nr, val);
 }
 
+static bool emu_get_mmx(struct mk_exec *x, unsigned int nr, u64 *val)
+{
+	return mk_fpu_get_mmx(nr, val);
+}
+
+static bool emu_set_mmx(struct mk_exec *x, unsigned int nr, u64 val)
+{
+	return mk_fpu_set_mmx(nr, val);
+}
+
 static const struct mk_exec_ops exec_ops = {
 	.read = emu_read,
 	.write = emu_write,
@@ -369,6 +373,8 @@ static const struct mk_exec_ops exec_ops = {
 	.out = emu_out,
 	.get_vec = emu_get_vec,
 	.set_vec = emu_set_vec,
+	.get_mmx = emu_get_mmx,
+	.set_mmx = emu_set_mmx,
 };
 
 /*
@@ -446,26 +452,25 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 		return unknown(v, bytes, n);
 	}
 
+	x.cpu.cpl = mk_cpu_cpl(cpu);
 	/* In 64-bit mode the others neither shift nor limit an address. */
-	if (x.cpu.mode != MK_MODE_64 || x.insn.seg >= MK_FS)
+	if (x.cpu.mode != MK_MODE_64 || x.insn.seg >= MK_FS ||
+	    (mk_exec_is_port(&x.insn) && x.cpu.cpl))
 		mk_cpu_need(cpu, MK_G_SEG);
+	if (mk_exec_is_control(&x.insn))
+		mk_cpu_touch(cpu, MK_G_SEGS | MK_G_TABLES);
 	c.operand_known = operand_known(&v->exit, &x.insn);
-
-	/* SMSW: a MOV of what the guest's CR0 holds, 16 bits wide to memory. */
-	if (x.insn.map == 1 && x.insn.opcode == 0x01 && (x.insn.reg & 7) == 4) {
-		x.insn.op = MK_OP_MOV;
-		x.insn.dst = MK_O_RM;
-		x.insn.src = MK_O_IMM;
-		x.insn.imm = cpu->cr0;
-		x.insn.size = x.insn.mod == 3 ? x.insn.opsize : 2;
-	}
 
 	x.cpu.gpr = cpu->gpr;
 	x.cpu.seg = cpu->seg;
+	x.cpu.gdt = &cpu->gdt;
+	x.cpu.idt = &cpu->idt;
 	x.cpu.rip = cpu->rip;
 	x.cpu.rflags = cpu->rflags;
-	x.cpu.cpl = mk_cpu_cpl(cpu);
-	x.cpu.la57 = cpu->cr4 & X86_CR4_LA57;
+	x.cpu.cr0 = cpu->cr0;
+	x.cpu.cr4 = cpu->cr4;
+	x.cpu.long_mode = mk_cpu_long_mode(cpu);
+	x.cpu.mov_ss = false;
 	x.ops = &exec_ops;
 	x.ctx = &c;
 	x.bounce = v->pio_page;
@@ -483,7 +488,11 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 		cpu->rflags = x.cpu.rflags;
 		if (status == MK_EXEC_OK)
 			mk_insn_done(v, 0);
-		else if (tf)
+		if (x.cpu.mov_ss && !tf) {	/* a step's trap is not held up here */
+			mk_cpu_touch(cpu, MK_G_SHADOW);
+			cpu->shadow |= MK_SHADOW_MOVSS;
+		}
+		if (status == MK_EXEC_REPEAT && tf)
 			mk_debug_trap(v, DR_STEP);
 		if (frag_open(v))
 			return mmio_exit(v, frag_open(v));

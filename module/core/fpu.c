@@ -226,3 +226,45 @@ void mk_fpu_set_xmm(unsigned int nr, const u64 val[2])
 	}
 	fpregs_unlock();
 }
+
+/*
+ * The guest's own MMX instruction, and what it does to the x87's state. It can raise
+ * #MF here, as the x87's state is whatever userspace has made it.
+ */
+#define MMX_EACH(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7)
+
+bool mk_fpu_get_mmx(unsigned int nr, u64 *val)
+{
+	bool good = false;
+
+	fpregs_lock();
+	mk_fpu_reload();
+	switch (nr) {
+#define X(n) case n: asm goto("1: movq %%mm" #n ", %0\n" _ASM_EXTABLE(1b, %l[refused]) \
+			      : : "m"(*val) : "memory" : refused); break;
+	MMX_EACH(X)
+#undef X
+	}
+	good = true;
+refused:
+	fpregs_unlock();
+	return good;
+}
+
+bool mk_fpu_set_mmx(unsigned int nr, u64 val)
+{
+	bool good = false;
+
+	fpregs_lock();
+	mk_fpu_reload();
+	switch (nr) {
+#define X(n) case n: asm goto("1: movq %0, %%mm" #n "\n" _ASM_EXTABLE(1b, %l[refused]) \
+			      : : "m"(val) : : refused); break;
+	MMX_EACH(X)
+#undef X
+	}
+	good = true;
+refused:
+	fpregs_unlock();
+	return good;
+}

@@ -487,6 +487,9 @@ void mk_xstate_update(struct mk_vcpu *v);	/* CR4, XCR0 or XSS of the guest chang
 /* An XMM register of the guest; between mk_fpu_enter() and mk_fpu_leave() */
 void mk_fpu_get_xmm(unsigned int nr, u64 val[2]);
 void mk_fpu_set_xmm(unsigned int nr, const u64 val[2]);
+/* An MMX register, likewise; false where an exception of the x87 is pending. */
+bool mk_fpu_get_mmx(unsigned int nr, u64 *val);
+bool mk_fpu_set_mmx(unsigned int nr, u64 val);
 int mk_get_fpu(struct mk_vcpu *v, struct kvm_fpu *fpu);
 int mk_set_fpu(struct mk_vcpu *v, const struct kvm_fpu *fpu);
 /* Bytes of what KVM_GET_XSAVE2 fills; at least the 4096 of struct kvm_xsave */

@@ -41,14 +41,27 @@ enum mk_seg_reg {
 
 /* Bits of MK_AR_TYPE in a code or data segment */
 #define MK_TYPE_CODE	BIT(3)
-#define MK_TYPE_DOWN	BIT(2)	/* data: expands down */
+#define MK_TYPE_DOWN	BIT(2)	/* data: expands down; code: conforms */
 #define MK_TYPE_WRITE	BIT(1)	/* data: writable; code: readable */
+#define MK_TYPE_ACCESSED BIT(0)
+
+/* MK_AR_TYPE of system segments */
+#define MK_TYPE_LDT	2
+#define MK_TYPE_TSS_16	1
+#define MK_TYPE_TSS	9
+#define MK_TYPE_BUSY	BIT(1)	/* in the type of a TSS */
 
 struct mk_seg {
 	u64 base;
 	u32 limit;	/* in bytes, granularity applied */
 	u32 ar;		/* MK_AR_* */
 	u16 sel;
+};
+
+/* GDTR, IDTR */
+struct mk_table {
+	u64 base;
+	u16 limit;	/* in bytes */
 };
 
 /* How the guest's CPU reads code: what CS.D, CS.L and EFER.LMA make of it. */

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
  * The executor. Most instructions are one shape: read up to two operands,
- * compute, write one (general()). Strings, ports, the stack and vector moves
- * have a function each. Memory is written before any register changes, so that
- * an access which fails or has to wait leaves nothing to undo.
+ * compute, write one (general()). Strings, ports and vector moves have a function
+ * each; what has to do with the stack, branches and segments is in control.c. Memory
+ * is written before any register changes, so that an access which fails or has to
+ * wait leaves nothing to undo.
  *
  * SDM vol. 2, "Instruction Set Reference"; APM vol. 3.
  */
@@ -11,17 +12,13 @@
 #include <asm/trapnr.h>
 #include <linux/string.h>
 
-#include "logic/exec.h"
+#include "logic/exec_parts.h"
 
 #define CF	X86_EFLAGS_CF
 #define ZF	X86_EFLAGS_ZF
 #define OF	X86_EFLAGS_OF
+#define TSS_IO_MAP	102	/* offset of the offset of the I/O permission map */
 #define ARITH	(CF | X86_EFLAGS_PF | X86_EFLAGS_AF | ZF | X86_EFLAGS_SF | OF)
-
-static u64 mask(unsigned int size)
-{
-	return ~0ULL >> (64 - 8 * size);
-}
 
 static u64 msb(unsigned int size)
 {
@@ -33,10 +30,10 @@ static s64 sign_extend(u64 v, unsigned int size)
 	return (s64)(v << (64 - 8 * size)) >> (64 - 8 * size);
 }
 
-static int raise(struct mk_exec *x, u8 vector)
+int mk_exec_raise(struct mk_exec *x, u8 vector)
 {
 	x->fault = (struct mk_exec_fault){
-		.vector = vector, .has_error = vector != X86_TRAP_DE
+		.vector = vector, .has_error = vector != X86_TRAP_DE && vector != X86_TRAP_MF,
 	};
 	return MK_EXEC_FAULT;
 }
@@ -51,15 +48,15 @@ static bool high_byte(const struct mk_exec *x, u8 nr, unsigned int size)
 	return size == 1 && !x->insn.rex && nr >= 4 && nr < 8;
 }
 
-static u64 get_reg(const struct mk_exec *x, u8 nr, unsigned int size)
+u64 mk_exec_get_reg(const struct mk_exec *x, u8 nr, unsigned int size)
 {
 	if (high_byte(x, nr, size))
 		return x->cpu.gpr[nr - 4] >> 8 & 0xff;
-	return x->cpu.gpr[nr] & mask(size);
+	return x->cpu.gpr[nr] & mk_exec_mask(size);
 }
 
 /* 32 bits clear the upper half; 8 and 16 leave the rest alone. */
-static void set_reg(struct mk_exec *x, u8 nr, u64 val, unsigned int size)
+void mk_exec_set_reg(struct mk_exec *x, u8 nr, u64 val, unsigned int size)
 {
 	u64 *reg = &x->cpu.gpr[nr];
 
@@ -69,11 +66,11 @@ static void set_reg(struct mk_exec *x, u8 nr, u64 val, unsigned int size)
 	} else if (size == 4) {
 		*reg = (u32)val;
 	} else {
-		*reg = (*reg & ~mask(size)) | (val & mask(size));
+		*reg = (*reg & ~mk_exec_mask(size)) | (val & mk_exec_mask(size));
 	}
 }
 
-static int finish(struct mk_exec *x)
+int mk_exec_finish(struct mk_exec *x)
 {
 	x->cpu.rip += x->insn.len;
 	if (x->cpu.mode != MK_MODE_64)
@@ -97,9 +94,9 @@ static bool condition(u64 flags, u8 cc)
  * Memory
  */
 
-static bool canonical(const struct mk_exec *x, u64 addr)
+bool mk_exec_canonical(const struct mk_exec *x, u64 addr)
 {
-	unsigned int shift = x->cpu.la57 ? 7 : 16;
+	unsigned int shift = x->cpu.cr4 & X86_CR4_LA57 ? 7 : 16;
 
 	return (u64)((s64)(addr << shift) >> shift) == addr;
 }
@@ -125,19 +122,19 @@ static bool segment_allows(const struct mk_seg *seg, u64 ea, unsigned int size, 
 }
 
 /* From an offset in a segment to a linear address, or #GP(0), #SS(0). */
-static int linear(struct mk_exec *x, u8 nr, u64 ea, unsigned int size, u32 access, u64 *lin)
+int mk_exec_linear(struct mk_exec *x, u8 nr, u64 ea, unsigned int size, u32 access, u64 *lin)
 {
 	const struct mk_seg *seg = &x->cpu.seg[nr];
 	bool ok;
 
 	if (x->cpu.mode == MK_MODE_64) {
 		*lin = nr >= MK_FS ? seg->base + ea : ea;
-		ok = canonical(x, *lin) && canonical(x, *lin + size - 1);
+		ok = mk_exec_canonical(x, *lin) && mk_exec_canonical(x, *lin + size - 1);
 	} else {
 		*lin = (u32)(seg->base + ea);
 		ok = segment_allows(seg, ea, size, access);
 	}
-	return ok ? MK_EXEC_OK : raise(x, nr == MK_SS ? X86_TRAP_SS : X86_TRAP_GP);
+	return ok ? MK_EXEC_OK : mk_exec_raise(x, nr == MK_SS ? X86_TRAP_SS : X86_TRAP_GP);
 }
 
 static u32 user(const struct mk_exec *x)
@@ -145,36 +142,36 @@ static u32 user(const struct mk_exec *x)
 	return x->cpu.cpl == 3 ? MK_ACC_USER : 0;
 }
 
-static int read_linear(struct mk_exec *x, u64 lin, void *buf, unsigned int size, u32 access)
+int mk_exec_read_linear(struct mk_exec *x, u64 lin, void *buf, unsigned int size, u32 access)
 {
 	return x->ops->read(x, lin, buf, size, access | user(x));
 }
 
-static int write_linear(struct mk_exec *x, u64 lin, const void *buf, unsigned int size,
+int mk_exec_write_linear(struct mk_exec *x, u64 lin, const void *buf, unsigned int size,
 			const void *old)
 {
 	return x->ops->write(x, lin, buf, size, old, MK_ACC_WRITE | user(x));
 }
 
-static int read_seg(struct mk_exec *x, u8 seg, u64 ea, u64 *val, unsigned int size)
+int mk_exec_read(struct mk_exec *x, u8 seg, u64 ea, u64 *val, unsigned int size)
 {
 	u64 lin;
-	int ret = linear(x, seg, ea, size, MK_ACC_READ, &lin);
+	int ret = mk_exec_linear(x, seg, ea, size, MK_ACC_READ, &lin);
 
 	*val = 0;
-	return ret ?: read_linear(x, lin, val, size, MK_ACC_READ);
+	return ret ?: mk_exec_read_linear(x, lin, val, size, MK_ACC_READ);
 }
 
-static int write_seg(struct mk_exec *x, u8 seg, u64 ea, u64 val, unsigned int size)
+int mk_exec_write(struct mk_exec *x, u8 seg, u64 ea, u64 val, unsigned int size)
 {
 	u64 lin;
-	int ret = linear(x, seg, ea, size, MK_ACC_WRITE, &lin);
+	int ret = mk_exec_linear(x, seg, ea, size, MK_ACC_WRITE, &lin);
 
-	return ret ?: write_linear(x, lin, &val, size, NULL);
+	return ret ?: mk_exec_write_linear(x, lin, &val, size, NULL);
 }
 
 /* The offset that ModRM, SIB and displacement, or a MOFFS, name. */
-static u64 effective_address(const struct mk_exec *x)
+u64 mk_exec_address(const struct mk_exec *x)
 {
 	const struct mk_insn *insn = &x->insn;
 	u64 ea = insn->disp;
@@ -185,12 +182,7 @@ static u64 effective_address(const struct mk_exec *x)
 		ea += x->cpu.gpr[insn->index] << insn->scale;
 	if (insn->rip_relative)
 		ea += x->cpu.rip + insn->len;
-	return ea & mask(insn->asize);
-}
-
-static bool is_memory(const struct mk_insn *insn, u8 operand)
-{
-	return operand == MK_O_MOFFS || (operand == MK_O_RM && insn->mod != 3);
+	return ea & mk_exec_mask(insn->asize);
 }
 
 /*
@@ -216,7 +208,7 @@ static u64 result_flags(u64 v, unsigned int size)
 {
 	u64 f = 0;
 
-	v &= mask(size);
+	v &= mk_exec_mask(size);
 	if (!v)
 		f |= ZF;
 	if (v & msb(size))
@@ -269,7 +261,7 @@ static void logic(struct alu *a, u64 r)
 static void shift(struct alu *a, u8 op)
 {
 	unsigned int size = a->size, n = a->src & (size == 8 ? 63 : 31);
-	u64 top = msb(size), v = a->dst & mask(size), cf = a->flags & CF, out;
+	u64 top = msb(size), v = a->dst & mk_exec_mask(size), cf = a->flags & CF, out;
 	bool left = op == MK_OP_ROL || op == MK_OP_RCL || op == MK_OP_SHL || op == MK_OP_SAL;
 
 	if (!n)
@@ -343,7 +335,7 @@ static void test_bit(struct alu *a, u8 op)
 /* BSF and BSR; of zero nothing is found, and the destination stays. */
 static void scan(struct alu *a, u8 op)
 {
-	u64 v = a->src & mask(a->size);
+	u64 v = a->src & mk_exec_mask(a->size);
 
 	set_flags(a, ZF, v ? 0 : ZF);
 	a->keep = !v;
@@ -355,7 +347,7 @@ static void scan(struct alu *a, u8 op)
 static void shift_double(struct alu *a, u8 op, unsigned int count)
 {
 	unsigned int bits = 8 * a->size, n = count & (bits == 64 ? 63 : 31);
-	u64 d = a->dst & mask(a->size), s = a->src & mask(a->size), r;
+	u64 d = a->dst & mk_exec_mask(a->size), s = a->src & mk_exec_mask(a->size), r;
 	bool cf;
 
 	/* A count above the size, which 16 bits allow, is undefined; this one is defined. */
@@ -452,7 +444,7 @@ static void compute(struct mk_exec *x, struct alu *a)
 		a->src = old;
 		break;
 	case MK_OP_CMPXCHG:
-		compare_exchange(a, get_reg(x, MK_RAX, a->size));
+		compare_exchange(a, mk_exec_get_reg(x, MK_RAX, a->size));
 		break;
 	case MK_OP_IMUL:
 		imul(a, sign_extend(a->src, a->size),
@@ -472,7 +464,7 @@ static void compute(struct mk_exec *x, struct alu *a)
 static void multiply(struct mk_exec *x, struct alu *a)
 {
 	unsigned int size = a->size;
-	u64 acc = get_reg(x, MK_RAX, size), low, high;
+	u64 acc = mk_exec_get_reg(x, MK_RAX, size), low, high;
 	unsigned __int128 p;
 	bool wide;
 
@@ -485,10 +477,10 @@ static void multiply(struct mk_exec *x, struct alu *a)
 	wide = x->insn.op == MK_OP_MUL ? high : (__int128)p != sign_extend(low, size);
 	set_flags(a, CF | OF, wide ? CF | OF : 0);
 	if (size == 1) {
-		set_reg(x, MK_RAX, low, 2);
+		mk_exec_set_reg(x, MK_RAX, low, 2);
 	} else {
-		set_reg(x, MK_RAX, low, size);
-		set_reg(x, MK_RDX, high, size);
+		mk_exec_set_reg(x, MK_RAX, low, size);
+		mk_exec_set_reg(x, MK_RDX, high, size);
 	}
 }
 
@@ -518,7 +510,7 @@ static int divide(struct mk_exec *x, struct alu *a)
 {
 	unsigned int size = a->size;
 	bool is_signed = x->insn.op == MK_OP_IDIV, minus_n = false, minus_d = false;
-	u64 d = is_signed ? (u64)sign_extend(a->dst, size) : a->dst & mask(size);
+	u64 d = is_signed ? (u64)sign_extend(a->dst, size) : a->dst & mk_exec_mask(size);
 	unsigned __int128 n;
 	u64 q, r;
 
@@ -526,8 +518,8 @@ static int divide(struct mk_exec *x, struct alu *a)
 	if (size == 8) {
 		n = (unsigned __int128)x->cpu.gpr[MK_RDX] << 64 | x->cpu.gpr[MK_RAX];
 	} else {
-		u64 both = size == 1 ? get_reg(x, MK_RAX, 2) :
-			   get_reg(x, MK_RDX, size) << 8 * size | get_reg(x, MK_RAX, size);
+		u64 both = size == 1 ? mk_exec_get_reg(x, MK_RAX, 2) :
+			   mk_exec_get_reg(x, MK_RDX, size) << 8 * size | mk_exec_get_reg(x, MK_RAX, size);
 
 		n = is_signed ? (unsigned __int128)sign_extend(both, 2 * size) : both;
 	}
@@ -538,18 +530,18 @@ static int divide(struct mk_exec *x, struct alu *a)
 		d = minus_d ? -d : d;
 	}
 	if (!d || n >> 64 >= d)
-		return raise(x, X86_TRAP_DE);
+		return mk_exec_raise(x, X86_TRAP_DE);
 	q = divide_128(n >> 64, n, d, &r);
-	if (is_signed ? q > msb(size) - (minus_n == minus_d) : q > mask(size))
-		return raise(x, X86_TRAP_DE);
+	if (is_signed ? q > msb(size) - (minus_n == minus_d) : q > mk_exec_mask(size))
+		return mk_exec_raise(x, X86_TRAP_DE);
 	q = minus_n != minus_d ? -q : q;
 	r = minus_n ? -r : r;
 
 	if (size == 1) {
-		set_reg(x, MK_RAX, (q & 0xff) | (r & 0xff) << 8, 2);
+		mk_exec_set_reg(x, MK_RAX, (q & 0xff) | (r & 0xff) << 8, 2);
 	} else {
-		set_reg(x, MK_RAX, q, size);
-		set_reg(x, MK_RDX, r, size);
+		mk_exec_set_reg(x, MK_RAX, q, size);
+		mk_exec_set_reg(x, MK_RDX, r, size);
 	}
 	return MK_EXEC_OK;
 }
@@ -576,7 +568,7 @@ static const u8 shape[] = {
 };
 
 /* The register that an operand names; only for operands that are registers. */
-static u8 operand_reg(const struct mk_insn *insn, u8 operand)
+u8 mk_exec_operand_reg(const struct mk_insn *insn, u8 operand)
 {
 	switch (operand) {
 	case MK_O_RM:
@@ -590,7 +582,7 @@ static u8 operand_reg(const struct mk_insn *insn, u8 operand)
 	}
 }
 
-static u64 get_operand(const struct mk_exec *x, u8 operand, unsigned int size)
+u64 mk_exec_get_operand(const struct mk_exec *x, u8 operand, unsigned int size)
 {
 	switch (operand) {
 	case MK_O_NONE:
@@ -601,8 +593,10 @@ static u64 get_operand(const struct mk_exec *x, u8 operand, unsigned int size)
 		return 1;
 	case MK_O_CL:
 		return x->cpu.gpr[MK_RCX] & 0xff;
+	case MK_O_SEG:
+		return x->cpu.seg[x->insn.reg].sel;
 	default:
-		return get_reg(x, operand_reg(&x->insn, operand), size);
+		return mk_exec_get_reg(x, mk_exec_operand_reg(&x->insn, operand), size);
 	}
 }
 
@@ -611,32 +605,33 @@ static int general(struct mk_exec *x)
 {
 	const struct mk_insn *insn = &x->insn;
 	const u8 what = shape[insn->op];
-	const bool mem_dst = is_memory(insn, insn->dst), mem_src = is_memory(insn, insn->src);
+	const bool mem_dst = mk_exec_in_memory(insn, insn->dst);
+	const bool mem_src = mk_exec_in_memory(insn, insn->src);
 	struct alu a = { .size = insn->size, .flags = x->cpu.rflags };
 	u32 access = mem_dst && what & WR ? MK_ACC_WRITE : MK_ACC_READ;
 	u64 lin = 0, old;
 	int ret;
 
 	if (!mem_src)
-		a.src = get_operand(x, insn->src, insn->srcsize);
+		a.src = mk_exec_get_operand(x, insn->src, insn->srcsize);
 	if (mem_dst || mem_src) {
 		unsigned int size = mem_dst ? insn->size : insn->srcsize;
-		u64 ea = effective_address(x);
+		u64 ea = mk_exec_address(x);
 
 		/* a bit number in a register reaches beyond the operand */
 		if (insn->op >= MK_OP_BT && insn->op <= MK_OP_BTC && insn->src == MK_O_REG)
 			ea = (ea + (sign_extend(a.src, size) >> 3 & -(s64)size)) &
-			     mask(insn->asize);
-		ret = linear(x, insn->seg, ea, size, access, &lin);
+			     mk_exec_mask(insn->asize);
+		ret = mk_exec_linear(x, insn->seg, ea, size, access, &lin);
 		if (!ret && mem_src)
-			ret = read_linear(x, lin, &a.src, size, access);
+			ret = mk_exec_read_linear(x, lin, &a.src, size, access);
 		if (!ret && mem_dst && what & RD)
-			ret = read_linear(x, lin, &a.dst, size, access);
+			ret = mk_exec_read_linear(x, lin, &a.dst, size, access);
 		if (ret)
 			return ret;
 	}
 	if (!mem_dst && what & RD)
-		a.dst = get_operand(x, insn->dst, insn->size);
+		a.dst = mk_exec_get_operand(x, insn->dst, insn->size);
 	old = a.dst;
 
 	if (insn->op == MK_OP_MUL || insn->op == MK_OP_IMUL1) {
@@ -652,18 +647,18 @@ static int general(struct mk_exec *x)
 	if (mem_dst && what & WR) {
 		bool atomic = insn->lock || insn->op == MK_OP_XCHG;
 
-		ret = write_linear(x, lin, &a.dst, insn->size, atomic ? &old : NULL);
+		ret = mk_exec_write_linear(x, lin, &a.dst, insn->size, atomic ? &old : NULL);
 		if (ret)
 			return ret;
 	}
 	if (what & BACK)
-		set_reg(x, insn->reg, a.src, insn->size);
+		mk_exec_set_reg(x, insn->reg, a.src, insn->size);
 	if (insn->op == MK_OP_CMPXCHG && !(a.flags & ZF))
-		set_reg(x, MK_RAX, old, insn->size);
+		mk_exec_set_reg(x, MK_RAX, old, insn->size);
 	else if (!mem_dst && what & WR && !a.keep)
-		set_reg(x, operand_reg(insn, insn->dst), a.dst, insn->size);
+		mk_exec_set_reg(x, mk_exec_operand_reg(insn, insn->dst), a.dst, insn->size);
 	x->cpu.rflags = a.flags;
-	return finish(x);
+	return mk_exec_finish(x);
 }
 
 /* CMPXCHG8B and CMPXCHG16B */
@@ -675,18 +670,18 @@ static int compare_pair(struct mk_exec *x)
 	bool equal;
 	int ret;
 
-	ret = linear(x, x->insn.seg, effective_address(x), 2 * half, MK_ACC_WRITE, &lin);
+	ret = mk_exec_linear(x, x->insn.seg, mk_exec_address(x), 2 * half, MK_ACC_WRITE, &lin);
 	if (!ret && half == 8 && lin & 15)
-		ret = raise(x, X86_TRAP_GP);
+		ret = mk_exec_raise(x, X86_TRAP_GP);
 	if (!ret)
-		ret = read_linear(x, lin, old, 2 * half, MK_ACC_WRITE);
+		ret = mk_exec_read_linear(x, lin, old, 2 * half, MK_ACC_WRITE);
 	if (ret)
 		return ret;
 
 	equal = !memcmp(old, &gpr[MK_RAX], half) && !memcmp(old + half, &gpr[MK_RDX], half);
 	memcpy(new, equal ? (u8 *)&gpr[MK_RBX] : old, half);
 	memcpy(new + half, equal ? (u8 *)&gpr[MK_RCX] : old + half, half);
-	ret = write_linear(x, lin, new, 2 * half, x->insn.lock ? old : NULL);
+	ret = mk_exec_write_linear(x, lin, new, 2 * half, x->insn.lock ? old : NULL);
 	if (ret)
 		return ret;
 
@@ -697,11 +692,28 @@ static int compare_pair(struct mk_exec *x)
 
 		memcpy(&low, old, half);
 		memcpy(&high, old + half, half);
-		set_reg(x, MK_RAX, low, half);
-		set_reg(x, MK_RDX, high, half);
+		mk_exec_set_reg(x, MK_RAX, low, half);
+		mk_exec_set_reg(x, MK_RDX, high, half);
 		x->cpu.rflags &= ~ZF;
 	}
-	return finish(x);
+	return mk_exec_finish(x);
+}
+
+/* False where the x87 has an exception to deliver before it gives away an MMX register. */
+static bool get_vector(struct mk_exec *x, u64 val[2])
+{
+	if (x->insn.op == MK_OP_MOVMMX)
+		return x->ops->get_mmx(x, x->insn.reg, val);
+	x->ops->get_vec(x, x->insn.reg, val);
+	return true;
+}
+
+static bool set_vector(struct mk_exec *x, const u64 val[2])
+{
+	if (x->insn.op == MK_OP_MOVMMX)
+		return x->ops->set_mmx(x, x->insn.reg, val[0]);
+	x->ops->set_vec(x, x->insn.reg, val);
+	return true;
 }
 
 /* Between memory and a vector register; a load of fewer than 16 bytes clears the others. */
@@ -715,86 +727,21 @@ static int move_vector(struct mk_exec *x)
 
 	if (insn->mod == 3)
 		return MK_EXEC_UNSUPPORTED;
-	ret = linear(x, insn->seg, effective_address(x), insn->size, access, &lin);
+	ret = mk_exec_linear(x, insn->seg, mk_exec_address(x), insn->size, access, &lin);
 	if (!ret && insn->op == MK_OP_MOVVA && lin & 15)
-		ret = raise(x, X86_TRAP_GP);
+		ret = mk_exec_raise(x, X86_TRAP_GP);
 	if (ret)
 		return ret;
 	if (store) {
-		x->ops->get_vec(x, insn->reg, val);
-		ret = write_linear(x, lin, val, insn->size, NULL);
+		if (!get_vector(x, val))
+			return mk_exec_raise(x, X86_TRAP_MF);
+		ret = mk_exec_write_linear(x, lin, val, insn->size, NULL);
 	} else {
-		ret = read_linear(x, lin, val, insn->size, MK_ACC_READ);
-		if (!ret)
-			x->ops->set_vec(x, insn->reg, val);
+		ret = mk_exec_read_linear(x, lin, val, insn->size, MK_ACC_READ);
+		if (!ret && !set_vector(x, val))
+			ret = mk_exec_raise(x, X86_TRAP_MF);
 	}
-	return ret ?: finish(x);
-}
-
-static u8 stack_width(const struct mk_exec *x)
-{
-	if (x->cpu.mode == MK_MODE_64)
-		return 8;
-	return x->cpu.seg[MK_SS].ar & MK_AR_DB ? 4 : 2;
-}
-
-static int push(struct mk_exec *x, u64 val)
-{
-	u8 width = stack_width(x);
-	u64 rsp = x->cpu.gpr[MK_RSP] - x->insn.size;
-	int ret = write_seg(x, MK_SS, rsp & mask(width), val, x->insn.size);
-
-	if (!ret)
-		set_reg(x, MK_RSP, rsp, width);
-	return ret;
-}
-
-static int pop(struct mk_exec *x)
-{
-	const struct mk_insn *insn = &x->insn;
-	const u64 rsp = x->cpu.gpr[MK_RSP];
-	u8 width = stack_width(x);
-	u64 val;
-	int ret = read_seg(x, MK_SS, rsp & mask(width), &val, insn->size);
-
-	if (ret)
-		return ret;
-	/* an address made of RSP means RSP after the pop */
-	set_reg(x, MK_RSP, rsp + insn->size, width);
-	if (is_memory(insn, insn->dst))
-		ret = write_seg(x, insn->seg, effective_address(x), val, insn->size);
-	else
-		set_reg(x, operand_reg(insn, insn->dst), val, insn->size);
-	if (ret) {
-		x->cpu.gpr[MK_RSP] = rsp;
-		return ret;
-	}
-	return finish(x);
-}
-
-/* PUSH, and near CALL and JMP to where an operand says */
-static int push_or_branch(struct mk_exec *x)
-{
-	const struct mk_insn *insn = &x->insn;
-	const u8 operand = insn->dst != MK_O_NONE ? insn->dst : insn->src;
-	u64 val;
-	int ret = MK_EXEC_OK;
-
-	if (is_memory(insn, operand))
-		ret = read_seg(x, insn->seg, effective_address(x), &val, insn->size);
-	else
-		val = get_operand(x, operand, insn->size);
-	if (!ret && insn->op != MK_OP_PUSH &&
-	    (x->cpu.mode == MK_MODE_64 ? !canonical(x, val) : val > x->cpu.seg[MK_CS].limit))
-		ret = raise(x, X86_TRAP_GP);
-	if (!ret && insn->op != MK_OP_JMP)
-		ret = push(x, insn->op == MK_OP_PUSH ? val : x->cpu.rip + insn->len);
-	if (ret)
-		return ret;
-	finish(x);
-	if (insn->op != MK_OP_PUSH)
-		x->cpu.rip = val;
-	return MK_EXEC_OK;
+	return ret ?: mk_exec_finish(x);
 }
 
 static u16 port_operand(const struct mk_exec *x)
@@ -802,12 +749,41 @@ static u16 port_operand(const struct mk_exec *x)
 	return x->insn.has_imm ? (u8)x->insn.imm : x->cpu.gpr[MK_RDX];
 }
 
+/*
+ * Below IOPL the TSS says which ports are allowed. The CPU has asked it before the exit,
+ * but another vCPU may have changed the instruction since.
+ */
+static int check_port(struct mk_exec *x)
+{
+	const struct mk_seg *tss = &x->cpu.seg[MK_TR];
+	const u64 iopl = (x->cpu.rflags & X86_EFLAGS_IOPL) >> X86_EFLAGS_IOPL_BIT;
+	const u16 port = port_operand(x);
+	u16 map = 0, bits = 0;
+	int ret;
+
+	if (!(x->cpu.cr0 & X86_CR0_PE) || (!(x->cpu.rflags & X86_EFLAGS_VM) && x->cpu.cpl <= iopl))
+		return MK_EXEC_OK;
+	if ((tss->ar & MK_AR_TYPE & ~MK_TYPE_BUSY) != MK_TYPE_TSS || tss->limit <= TSS_IO_MAP + 1)
+		return mk_exec_raise(x, X86_TRAP_GP);
+	ret = mk_exec_read_system(x, tss->base + TSS_IO_MAP, &map, sizeof(map));
+	if (ret)
+		return ret;
+	if (map + port / 8 + 1u > tss->limit)
+		return mk_exec_raise(x, X86_TRAP_GP);
+	ret = mk_exec_read_system(x, tss->base + map + port / 8, &bits, sizeof(bits));
+	if (!ret && bits >> (port & 7) & (BIT(x->insn.size) - 1))
+		ret = mk_exec_raise(x, X86_TRAP_GP);
+	return ret;
+}
+
 static int port(struct mk_exec *x)
 {
 	const unsigned int size = x->insn.size;
-	u64 val = get_reg(x, MK_RAX, size);
-	int ret;
+	u64 val = mk_exec_get_reg(x, MK_RAX, size);
+	int ret = check_port(x);
 
+	if (ret)
+		return ret;
 	if (x->insn.op == MK_OP_OUT) {
 		memcpy(x->bounce, &val, size);
 		ret = x->ops->out(x, port_operand(x), x->bounce, size, 1);
@@ -815,9 +791,9 @@ static int port(struct mk_exec *x)
 		ret = x->ops->in(x, port_operand(x), x->bounce, size, 1);
 		memcpy(&val, x->bounce, size);
 		if (!ret)
-			set_reg(x, MK_RAX, val, size);
+			mk_exec_set_reg(x, MK_RAX, val, size);
 	}
-	return ret ?: finish(x);
+	return ret ?: mk_exec_finish(x);
 }
 
 /*
@@ -832,7 +808,7 @@ static int port_string(struct mk_exec *x, u8 seg, u64 ea, u64 *count)
 	unsigned int n, bytes;
 	u64 lin, last;
 	u8 probe;
-	int ret = linear(x, seg, ea, size, access, &lin);
+	int ret = check_port(x) ?: mk_exec_linear(x, seg, ea, size, access, &lin);
 
 	if (ret)
 		return ret;
@@ -842,24 +818,24 @@ static int port_string(struct mk_exec *x, u8 seg, u64 ea, u64 *count)
 	if (n > *count)
 		n = *count;
 	/* a segment that ends in between faults when its turn comes */
-	if (!n || x->cpu.rflags & X86_EFLAGS_DF || linear(x, seg, ea, n * size, access, &lin))
+	if (!n || x->cpu.rflags & X86_EFLAGS_DF || mk_exec_linear(x, seg, ea, n * size, access, &lin))
 		n = 1;
 	*count = n;
 	bytes = n * size;
 
 	if (!in) {
-		ret = read_linear(x, lin, x->bounce, bytes, access);
+		ret = mk_exec_read_linear(x, lin, x->bounce, bytes, access);
 		return ret ?: x->ops->out(x, port_operand(x), x->bounce, size, n);
 	}
 	/* memory that cannot take the data must fault before the device gives it away */
-	ret = read_linear(x, lin, &probe, 1, access);
+	ret = mk_exec_read_linear(x, lin, &probe, 1, access);
 	if (!ret && size > 1)
-		ret = linear(x, seg, ea + bytes - 1, 1, access, &last);
+		ret = mk_exec_linear(x, seg, ea + bytes - 1, 1, access, &last);
 	if (!ret && size > 1)
-		ret = read_linear(x, last, &probe, 1, access);
+		ret = mk_exec_read_linear(x, last, &probe, 1, access);
 	if (!ret)
 		ret = x->ops->in(x, port_operand(x), x->bounce, size, n);
-	return ret ?: write_linear(x, lin, x->bounce, bytes, NULL);
+	return ret ?: mk_exec_write_linear(x, lin, x->bounce, bytes, NULL);
 }
 
 /* String instructions: once, or one iteration under REP */
@@ -868,39 +844,40 @@ static int string(struct mk_exec *x)
 	const struct mk_insn *insn = &x->insn;
 	const unsigned int size = insn->size, asize = insn->asize;
 	const u8 op = insn->op;
-	u64 si = x->cpu.gpr[MK_RSI] & mask(asize), di = x->cpu.gpr[MK_RDI] & mask(asize);
-	u64 left = insn->rep ? x->cpu.gpr[MK_RCX] & mask(asize) : 1, n = 1, step;
+	u64 si = x->cpu.gpr[MK_RSI] & mk_exec_mask(asize);
+	u64 di = x->cpu.gpr[MK_RDI] & mk_exec_mask(asize);
+	u64 left = insn->rep ? x->cpu.gpr[MK_RCX] & mk_exec_mask(asize) : 1, n = 1, step;
 	struct alu a = { .size = size, .flags = x->cpu.rflags };
 	bool use_si = true, use_di = true;
 	int ret;
 
 	if (!left)
-		return finish(x);
+		return mk_exec_finish(x);
 	switch (op) {
 	case MK_OP_MOVS:
-		ret = read_seg(x, insn->seg, si, &a.src, size);
+		ret = mk_exec_read(x, insn->seg, si, &a.src, size);
 		if (!ret)
-			ret = write_seg(x, MK_ES, di, a.src, size);
+			ret = mk_exec_write(x, MK_ES, di, a.src, size);
 		break;
 	case MK_OP_LODS:
 		use_di = false;
-		ret = read_seg(x, insn->seg, si, &a.src, size);
+		ret = mk_exec_read(x, insn->seg, si, &a.src, size);
 		if (!ret)
-			set_reg(x, MK_RAX, a.src, size);
+			mk_exec_set_reg(x, MK_RAX, a.src, size);
 		break;
 	case MK_OP_STOS:
 		use_si = false;
-		ret = write_seg(x, MK_ES, di, get_reg(x, MK_RAX, size), size);
+		ret = mk_exec_write(x, MK_ES, di, mk_exec_get_reg(x, MK_RAX, size), size);
 		break;
 	case MK_OP_CMPS:
-		ret = read_seg(x, insn->seg, si, &a.dst, size);
+		ret = mk_exec_read(x, insn->seg, si, &a.dst, size);
 		if (!ret)
-			ret = read_seg(x, MK_ES, di, &a.src, size);
+			ret = mk_exec_read(x, MK_ES, di, &a.src, size);
 		break;
 	case MK_OP_SCAS:
 		use_si = false;
-		a.dst = get_reg(x, MK_RAX, size);
-		ret = read_seg(x, MK_ES, di, &a.src, size);
+		a.dst = mk_exec_get_reg(x, MK_RAX, size);
+		ret = mk_exec_read(x, MK_ES, di, &a.src, size);
 		break;
 	case MK_OP_OUTS:
 		use_di = false;
@@ -917,21 +894,21 @@ static int string(struct mk_exec *x)
 
 	step = x->cpu.rflags & X86_EFLAGS_DF ? -(n * size) : n * size;
 	if (use_si)
-		set_reg(x, MK_RSI, si + step, asize);
+		mk_exec_set_reg(x, MK_RSI, si + step, asize);
 	if (use_di)
-		set_reg(x, MK_RDI, di + step, asize);
+		mk_exec_set_reg(x, MK_RDI, di + step, asize);
 	if (op == MK_OP_CMPS || op == MK_OP_SCAS) {
 		sub(&a, 0, ARITH);
 		x->cpu.rflags = a.flags;
 	}
 	if (!insn->rep)
-		return finish(x);
-	set_reg(x, MK_RCX, left - n, asize);
+		return mk_exec_finish(x);
+	mk_exec_set_reg(x, MK_RCX, left - n, asize);
 	if (left == n)
-		return finish(x);
+		return mk_exec_finish(x);
 	/* REPE (F3) goes on while equal, REPNE (F2) while not */
 	if ((op == MK_OP_CMPS || op == MK_OP_SCAS) && !(a.flags & ZF) == (insn->rep == 0xf3))
-		return finish(x);
+		return mk_exec_finish(x);
 	return MK_EXEC_REPEAT;
 }
 
@@ -939,26 +916,21 @@ int mk_exec(struct mk_exec *x)
 {
 	switch (x->insn.op) {
 	case MK_OP_NONE:
-	case MK_OP_CALL_FAR:
-	case MK_OP_JMP_FAR:
 		return MK_EXEC_UNSUPPORTED;
+	case MK_OP_CALL ... MK_OP_LIDT:
+		return mk_exec_control(x);
 	case MK_OP_MOVS ... MK_OP_OUTS:
 		return string(x);
 	case MK_OP_IN:
 	case MK_OP_OUT:
 		return port(x);
 	case MK_OP_CLFLUSH:	/* no cache holds what a device has */
-		return finish(x);
-	case MK_OP_POP:
-		return pop(x);
-	case MK_OP_PUSH:
-	case MK_OP_CALL:
-	case MK_OP_JMP:
-		return push_or_branch(x);
+		return mk_exec_finish(x);
 	case MK_OP_CMPXCHG8B:
 		return compare_pair(x);
 	case MK_OP_MOVV:
 	case MK_OP_MOVVA:
+	case MK_OP_MOVMMX:
 		return move_vector(x);
 	default:
 		return general(x);

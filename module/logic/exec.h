@@ -34,19 +34,25 @@ enum mk_exec_status {
 
 /**
  * struct mk_exec_cpu - the registers that instructions use
- * @gpr:     MK_NR_GPR registers, changed in place
- * @seg:     ES to GS at least
- * @cpl:     0 to 3
- * @la57:    linear addresses have 57 bits in 64-bit mode, not 48
+ * @gpr:       MK_NR_GPR registers, changed in place
+ * @seg, @gdt, @idt: changed in place, and needed whole, by what mk_exec_is_control()
+ *             says yes to. @seg: the others need ES to GS outside 64-bit mode, within it
+ *             those that mk_insn.seg names; and TR for ports below IOPL
+ * @long_mode: EFER.LMA
+ * @cpl:       0 to 3
+ * @mov_ss:    out: interrupts and traps wait until after the next instruction
  */
 struct mk_exec_cpu {
 	u64 *gpr;
-	const struct mk_seg *seg;
+	struct mk_seg *seg;
+	struct mk_table *gdt, *idt;
 	u64 rip;
 	u64 rflags;
+	u64 cr0, cr4;
 	u8 mode;		/* enum mk_cpu_mode */
 	u8 cpl;
-	bool la57;
+	bool long_mode;
+	bool mov_ss;
 };
 
 struct mk_exec_fault {
@@ -74,6 +80,7 @@ struct mk_exec;
  * @in:    @count elements of @size bytes from @port to @buf, which is x->bounce
  * @out:   the reverse
  * @get_vec, @set_vec: the low 128 bits of a vector register; set_vec keeps the rest
+ * @get_mmx, @set_mmx: false where the x87 has an unmasked exception pending
  */
 struct mk_exec_ops {
 	int (*read)(struct mk_exec *x, u64 gva, void *buf, unsigned int size, u32 access);
@@ -84,6 +91,8 @@ struct mk_exec_ops {
 		   unsigned int count);
 	void (*get_vec)(struct mk_exec *x, unsigned int nr, u64 val[2]);
 	void (*set_vec)(struct mk_exec *x, unsigned int nr, const u64 val[2]);
+	bool (*get_mmx)(struct mk_exec *x, unsigned int nr, u64 *val);
+	bool (*set_mmx)(struct mk_exec *x, unsigned int nr, u64 val);
 };
 
 /**
@@ -102,12 +111,24 @@ struct mk_exec {
 	unsigned int bounce_size;
 };
 
+/* Does @insn use the stack, branch, or read and change segments and tables? */
+static inline bool mk_exec_is_control(const struct mk_insn *insn)
+{
+	return insn->op >= MK_OP_CALL && insn->op <= MK_OP_LIDT;
+}
+
+/* Does it move data through a port? */
+static inline bool mk_exec_is_port(const struct mk_insn *insn)
+{
+	return insn->op >= MK_OP_INS && insn->op <= MK_OP_OUT;
+}
+
 /**
  * mk_exec - execute x->insn once, or one iteration of it under REP
  *
- * An instruction without a memory operand works as well. Checks segments and
- * canonical addresses; trusts the hardware to have found #UD, #NM and a port that
- * IOPL and TSS forbid. Faults have an error code as in protected mode: in real mode
+ * An instruction without a memory operand works as well. Checks segments, canonical
+ * addresses and privilege, as the instruction may not be the one that the hardware
+ * has checked; trusts it to have found #UD and #NM. Faults have an error code as in protected mode: in real mode
  * the caller drops it. A trap by RFLAGS.TF is the caller's, too.
  *
  * Return: enum mk_exec_status.

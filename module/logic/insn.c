@@ -43,14 +43,17 @@ struct opcode {
 static const struct opcode map_1[256] = {
 	ALU(0x00, ADD), ALU(0x08, OR), ALU(0x10, ADC), ALU(0x18, SBB),
 	ALU(0x20, AND), ALU(0x28, SUB), ALU(0x30, XOR), ALU(0x38, CMP),
-	[0x06 ... 0x07] = PLAIN(N64), [0x0e] = PLAIN(N64), [0x16 ... 0x17] = PLAIN(N64),
-	[0x1e ... 0x1f] = PLAIN(N64), [0x27] = PLAIN(N64), [0x2f] = PLAIN(N64),
+	[0x06] = OPC(PUSH, NONE, SEG, N64), [0x07] = OPC(POP, SEG, NONE, N64),
+	[0x0e] = OPC(PUSH, NONE, SEG, N64),
+	[0x16] = OPC(PUSH, NONE, SEG, N64), [0x17] = OPC(POP, SEG, NONE, N64),
+	[0x1e] = OPC(PUSH, NONE, SEG, N64), [0x1f] = OPC(POP, SEG, NONE, N64),
+	[0x27] = PLAIN(N64), [0x2f] = PLAIN(N64),
 	[0x37] = PLAIN(N64), [0x3f] = PLAIN(N64),
 	[0x40 ... 0x47] = OPC(INC, LOW, NONE, 0),
 	[0x48 ... 0x4f] = OPC(DEC, LOW, NONE, 0),
 	[0x50 ... 0x57] = OPC(PUSH, NONE, LOW, D64),
 	[0x58 ... 0x5f] = OPC(POP, LOW, NONE, D64),
-	[0x60 ... 0x61] = PLAIN(N64),
+	[0x60] = OPC(PUSHA, NONE, NONE, N64), [0x61] = OPC(POPA, NONE, NONE, N64),
 	[0x62] = PLAIN(M),
 	[0x63] = OPC(MOVSX, REG, RM, M),
 	[0x68] = OPC(PUSH, NONE, IMM, IZ | D64),
@@ -68,9 +71,11 @@ static const struct opcode map_1[256] = {
 	[0x86] = OPC(XCHG, RM, REG, M | B), [0x87] = OPC(XCHG, RM, REG, M),
 	[0x88] = OPC(MOV, RM, REG, M | B), [0x89] = OPC(MOV, RM, REG, M),
 	[0x8a] = OPC(MOV, REG, RM, M | B), [0x8b] = OPC(MOV, REG, RM, M),
-	[0x8c ... 0x8e] = PLAIN(M),
+	[0x8c] = OPC(STORE_SEL, RM, SEG, M), [0x8d] = PLAIN(M),
+	[0x8e] = OPC(LOAD_SEG, SEG, RM, M),
 	[0x8f] = OPC(POP, RM, NONE, M | D64),
 	[0x9a] = PLAIN(IW | IZ | N64),
+	[0x9c] = OPC(PUSHF, NONE, NONE, D64), [0x9d] = OPC(POPF, NONE, NONE, D64),
 	[0xa0] = OPC(MOV, ACC, MOFFS, B), [0xa1] = OPC(MOV, ACC, MOFFS, 0),
 	[0xa2] = OPC(MOV, MOFFS, ACC, B), [0xa3] = OPC(MOV, MOFFS, ACC, 0),
 	[0xa4] = OPC(MOVS, NONE, NONE, B), [0xa5] = OPC(MOVS, NONE, NONE, 0),
@@ -82,10 +87,11 @@ static const struct opcode map_1[256] = {
 	[0xb0 ... 0xb7] = OPC(MOV, LOW, IMM, I8 | B),
 	[0xb8 ... 0xbf] = OPC(MOV, LOW, IMM, IV),
 	[0xc0] = OPC(ROL, RM, IMM, M | I8 | B | GRP), [0xc1] = OPC(ROL, RM, IMM, M | I8 | GRP),
-	[0xc2] = PLAIN(IW),
-	[0xc4 ... 0xc5] = PLAIN(M),
+	[0xc2] = OPC(RET, NONE, NONE, IW | D64), [0xc3] = OPC(RET, NONE, NONE, D64),
+	[0xc4 ... 0xc5] = OPC(LOAD_FAR, REG, RM, M),
 	[0xc6] = OPC(MOV, RM, IMM, M | I8 | B), [0xc7] = OPC(MOV, RM, IMM, M | IZ),
-	[0xc8] = PLAIN(IW | I8), [0xca] = PLAIN(IW),
+	[0xc8] = OPC(ENTER, NONE, NONE, IW | I8 | D64), [0xc9] = OPC(LEAVE, NONE, NONE, D64),
+	[0xca] = OPC(RET_FAR, NONE, NONE, IW), [0xcb] = OPC(RET_FAR, NONE, NONE, 0),
 	[0xcd] = PLAIN(I8), [0xce] = PLAIN(N64),
 	[0xd0] = OPC(ROL, RM, ONE, M | B | GRP), [0xd1] = OPC(ROL, RM, ONE, M | GRP),
 	[0xd2] = OPC(ROL, RM, CL, M | B | GRP), [0xd3] = OPC(ROL, RM, CL, M | GRP),
@@ -94,7 +100,7 @@ static const struct opcode map_1[256] = {
 	[0xe0 ... 0xe3] = PLAIN(I8),
 	[0xe4] = OPC(IN, ACC, PORT, I8 | B), [0xe5] = OPC(IN, ACC, PORT, I8),
 	[0xe6] = OPC(OUT, PORT, ACC, I8 | B), [0xe7] = OPC(OUT, PORT, ACC, I8),
-	[0xe8 ... 0xe9] = PLAIN(IZ | D64),
+	[0xe8] = OPC(CALL, NONE, IMM, IZ | D64), [0xe9] = PLAIN(IZ | D64),
 	[0xea] = PLAIN(IW | IZ | N64), [0xeb] = PLAIN(I8),
 	[0xec] = OPC(IN, ACC, PORT, B), [0xed] = OPC(IN, ACC, PORT, 0),
 	[0xee] = OPC(OUT, PORT, ACC, B), [0xef] = OPC(OUT, PORT, ACC, 0),
@@ -120,14 +126,18 @@ static const struct opcode map_0f[256] = {
 	[0x7e] = OPC(MOVV, RM, VEC, 0), [0x7f] = OPC(MOVV, RM, VEC, 0),
 	[0x80 ... 0x8f] = PLAIN(NM | IZ | D64),
 	[0x90 ... 0x9f] = OPC(SETCC, RM, NONE, B),
-	[0xa0 ... 0xa2] = PLAIN(NM), [0xa3] = OPC(BT, RM, REG, 0),
+	[0xa0] = OPC(PUSH, NONE, SEG, NM | D64), [0xa1] = OPC(POP, SEG, NONE, NM | D64),
+	[0xa2] = PLAIN(NM), [0xa3] = OPC(BT, RM, REG, 0),
 	[0xa4] = OPC(SHLD, RM, REG, I8), [0xa5] = OPC(SHLD, RM, REG, 0),
-	[0xa6 ... 0xa7] = PLAIN(BAD), [0xa8 ... 0xaa] = PLAIN(NM),
+	[0xa6 ... 0xa7] = PLAIN(BAD),
+	[0xa8] = OPC(PUSH, NONE, SEG, NM | D64), [0xa9] = OPC(POP, SEG, NONE, NM | D64),
+	[0xaa] = PLAIN(NM),
 	[0xab] = OPC(BTS, RM, REG, 0),
 	[0xac] = OPC(SHRD, RM, REG, I8), [0xad] = OPC(SHRD, RM, REG, 0),
 	[0xaf] = OPC(IMUL, REG, RM, 0),
 	[0xb0] = OPC(CMPXCHG, RM, REG, B), [0xb1] = OPC(CMPXCHG, RM, REG, 0),
-	[0xb3] = OPC(BTR, RM, REG, 0),
+	[0xb2] = OPC(LOAD_FAR, REG, RM, 0), [0xb3] = OPC(BTR, RM, REG, 0),
+	[0xb4 ... 0xb5] = OPC(LOAD_FAR, REG, RM, 0),
 	[0xb6 ... 0xb7] = OPC(MOVZX, REG, RM, 0),
 	[0xba] = OPC(NONE, RM, IMM, I8), [0xbb] = OPC(BTC, RM, REG, 0),
 	[0xbc] = OPC(BSF, REG, RM, 0), [0xbd] = OPC(BSR, REG, RM, 0),
@@ -200,13 +210,11 @@ static bool memory_operand(struct mk_insn *insn, struct cursor *c, u8 rm, bool m
 	return take(c, disp, &insn->disp);
 }
 
-/*
- * 0F map, vector moves: how many bytes, by the mandatory prefix. The encodings
- * that are MMX have no operation here.
- */
+/* 0F map, vector moves: how many bytes, by the mandatory prefix; without one some are MMX. */
 static void adjust_vector(struct mk_insn *insn, bool data16)
 {
-	u8 size = 16;
+	u8 size = 16, element = insn->rex & 8 ? 8 : 4;
+	bool mmx = false;
 
 	switch (insn->opcode) {
 	case 0x10:
@@ -214,7 +222,8 @@ static void adjust_vector(struct mk_insn *insn, bool data16)
 		size = insn->rep == 0xf3 ? 4 : insn->rep == 0xf2 ? 8 : 16;
 		break;
 	case 0x6e:
-		size = data16 ? (insn->rex & 8 ? 8 : 4) : 0;
+		size = element;
+		mmx = !data16;
 		break;
 	case 0x7e:
 		if (insn->rep == 0xf3) {
@@ -222,26 +231,41 @@ static void adjust_vector(struct mk_insn *insn, bool data16)
 			insn->src = MK_O_RM;
 			size = 8;
 		} else {
-			size = data16 ? (insn->rex & 8 ? 8 : 4) : 0;
+			size = element;
+			mmx = !data16;
 		}
 		break;
 	case 0x6f:
 	case 0x7f:
-		if (insn->rep != 0xf3) {
-			insn->op = MK_OP_MOVVA;
-			size = data16 ? 16 : 0;
-		}
-		break;
-	case 0xd6:
-		size = data16 ? 8 : 0;
+		if (insn->rep == 0xf3)
+			break;
+		insn->op = MK_OP_MOVVA;
+		size = data16 ? 16 : 8;
+		mmx = !data16;
 		break;
 	case 0xe7:
-		size = data16 ? 16 : 0;
+		size = data16 ? 16 : 8;
+		mmx = !data16;
+		break;
+	case 0xd6:
+		size = 8;
+		if (!data16)	/* between the two kinds of registers */
+			insn->op = MK_OP_NONE;
 		break;
 	}
 	insn->size = size;
-	if (!size)
-		insn->op = MK_OP_NONE;
+	if (mmx) {
+		insn->op = MK_OP_MOVMMX;
+		insn->reg &= 7;
+	}
+}
+
+/* Which segment register LDS, LES, LFS, LGS and LSS load besides a general one */
+u8 mk_insn_far_seg(const struct mk_insn *insn)
+{
+	if (insn->map == 0)
+		return insn->opcode == 0xc4 ? MK_ES : MK_DS;
+	return insn->opcode & 7;
 }
 
 /*
@@ -251,6 +275,22 @@ static void adjust_vector(struct mk_insn *insn, bool data16)
 static int adjust(struct mk_insn *insn, u8 reg, u16 *flags, bool data16, bool mode64)
 {
 	switch (insn->map << 8 | insn->opcode) {
+	case 0x006 ... 0x007:	/* PUSH and POP of a segment register */
+	case 0x00e:
+	case 0x016 ... 0x017:
+	case 0x01e ... 0x01f:
+	case 0x1a0 ... 0x1a1:
+	case 0x1a8 ... 0x1a9:
+		insn->reg = insn->opcode >> 3 & 7;
+		break;
+	case 0x08c:
+	case 0x08e:
+		if (reg > MK_GS || (insn->op == MK_OP_LOAD_SEG && reg == MK_CS))
+			return MK_INSN_INVALID;
+		insn->reg = reg;
+		if (insn->op == MK_OP_LOAD_SEG || insn->mod != 3)
+			insn->size = insn->srcsize = 2;
+		break;
 	case 0x062:		/* BOUND, or EVEX */
 	case 0x0c4 ... 0x0c5:	/* LES, LDS, or VEX */
 		return mode64 || insn->mod == 3 ? MK_INSN_UNSUPPORTED : MK_INSN_OK;
@@ -282,8 +322,31 @@ static int adjust(struct mk_insn *insn, u8 reg, u16 *flags, bool data16, bool mo
 	case 0x0ff:
 		if (reg == 7)
 			return MK_INSN_INVALID;
+		if (reg == 3 || reg == 5)	/* far, and by default not 64 bits wide */
+			return insn->mod == 3 ? MK_INSN_INVALID : MK_INSN_OK;
 		if (mode64 && reg >= 2 && insn->opsize == 4)
 			insn->size = insn->opsize = 8;
+		break;
+	case 0x100:		/* SLDT, STR, LLDT, LTR */
+		if (reg < 4) {
+			insn->op = reg < 2 ? MK_OP_STORE_SEL : MK_OP_LOAD_SEG;
+			insn->dst = reg < 2 ? MK_O_RM : MK_O_SEG;
+			insn->src = reg < 2 ? MK_O_SEG : MK_O_RM;
+			insn->reg = MK_LDTR + (reg & 1);
+			if (reg >= 2 || insn->mod != 3)
+				insn->size = insn->srcsize = 2;
+		}
+		break;
+	case 0x101:
+		if (reg == 4) {		/* SMSW */
+			insn->op = MK_OP_STORE_SEL;
+			insn->dst = MK_O_RM;
+			if (insn->mod != 3)
+				insn->size = 2;
+		} else if (reg < 4 && insn->mod != 3) {
+			insn->op = MK_OP_SGDT + reg;
+			insn->size = mode64 ? 8 : 4;
+		}
 		break;
 	case 0x120 ... 0x123:
 		insn->mod = 3;
@@ -297,6 +360,9 @@ static int adjust(struct mk_insn *insn, u8 reg, u16 *flags, bool data16, bool mo
 		if (insn->rep == 0xf3)
 			insn->op = MK_OP_NONE;
 		break;
+	case 0x1b2:		/* LSS, LFS, LGS */
+	case 0x1b4 ... 0x1b5:
+		return insn->mod == 3 ? MK_INSN_INVALID : MK_INSN_OK;
 	case 0x1b6 ... 0x1b7:
 	case 0x1be ... 0x1bf:
 		insn->srcsize = insn->opcode & 1 ? 2 : 1;
@@ -431,8 +497,11 @@ int mk_insn_decode(struct mk_insn *insn, const u8 *bytes, unsigned int n, enum m
 	    !take(&c, insn->asize, &insn->disp))
 		return too_short;
 
-	if (flags & IW && !take(&c, 2, &val))
-		return too_short;
+	if (flags & IW) {
+		if (!take(&c, 2, &val))
+			return too_short;
+		insn->word = val;
+	}
 	insn->has_imm = flags & (I8 | IZ | IV);
 	if (insn->has_imm) {
 		unsigned int size = flags & I8 ? 1 : insn->opsize;

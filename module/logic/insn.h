@@ -27,9 +27,16 @@ enum mk_op {
 	/* of group 8, from its fifth on */
 	MK_OP_BT, MK_OP_BTS, MK_OP_BTR, MK_OP_BTC,
 	MK_OP_BSF, MK_OP_BSR, MK_OP_SHLD, MK_OP_SHRD,
-	/* of groups 4 and 5; the far ones are not executed */
+	/* of groups 4 and 5 */
 	MK_OP_INC, MK_OP_DEC, MK_OP_CALL, MK_OP_CALL_FAR, MK_OP_JMP, MK_OP_JMP_FAR, MK_OP_PUSH,
-	MK_OP_POP,
+	/* from MK_OP_CALL to MK_OP_LIDT: what control.c executes */
+	MK_OP_POP, MK_OP_RET, MK_OP_RET_FAR, MK_OP_ENTER, MK_OP_LEAVE,
+	MK_OP_PUSHA, MK_OP_POPA, MK_OP_PUSHF, MK_OP_POPF,
+	MK_OP_LOAD_SEG,		/* MOV to a segment register, LLDT, LTR */
+	MK_OP_LOAD_FAR,		/* LDS, LES, LFS, LGS, LSS */
+	MK_OP_STORE_SEL,	/* MOV from a segment register, SLDT, STR; and SMSW */
+	/* of group 7 */
+	MK_OP_SGDT, MK_OP_SIDT, MK_OP_LGDT, MK_OP_LIDT,
 	MK_OP_MOV, MK_OP_MOVZX, MK_OP_MOVSX, MK_OP_MOVBE, MK_OP_XCHG, MK_OP_XADD,
 	MK_OP_CMPXCHG, MK_OP_CMPXCHG8B, MK_OP_IMUL, MK_OP_SETCC, MK_OP_CMOVCC,
 	MK_OP_MOVS, MK_OP_CMPS, MK_OP_STOS, MK_OP_LODS, MK_OP_SCAS, MK_OP_INS, MK_OP_OUTS,
@@ -37,6 +44,7 @@ enum mk_op {
 	MK_OP_CLFLUSH,	/* CLFLUSHOPT and CLWB too */
 	MK_OP_MOVV,	/* 4, 8 or 16 bytes between memory and a vector register */
 	MK_OP_MOVVA,	/* the same, and memory must be aligned */
+	MK_OP_MOVMMX,	/* 4 or 8 bytes between memory and an MMX register */
 };
 
 /* What an operand is. */
@@ -51,7 +59,8 @@ enum mk_operand {
 	MK_O_CL,
 	MK_O_MOFFS,	/* memory at mk_insn.disp */
 	MK_O_PORT,	/* imm8 or DX */
-	MK_O_VEC,	/* ModRM.reg: a vector register */
+	MK_O_SEG,	/* mk_insn.reg: a segment register (enum mk_seg_reg) */
+	MK_O_VEC,	/* ModRM.reg: a vector register, or an MMX register */
 	MK_O_CR,	/* ModRM.reg: a control register; rm is always a register */
 	MK_O_DR,
 };
@@ -77,6 +86,7 @@ enum mk_operand {
  * @rip_relative: @disp counts from the next instruction
  * @rep:    0, 0xf2 or 0xf3
  * @imm:    sign-extended where the instruction does so
+ * @word:   the 16 bits that RET, RETF and ENTER release or reserve
  */
 struct mk_insn {
 	u8 len, map, opcode, op;
@@ -86,6 +96,7 @@ struct mk_insn {
 	bool lock, has_modrm, rip_relative, has_imm;
 	u8 mod, reg, rm;
 	u8 seg, base, index, scale;
+	u16 word;
 	s64 disp;
 	u64 imm;
 };
@@ -105,6 +116,9 @@ enum mk_insn_status {
  * Return: enum mk_insn_status. Other than with MK_INSN_OK *@insn is undefined.
  */
 int mk_insn_decode(struct mk_insn *insn, const u8 *bytes, unsigned int n, enum mk_cpu_mode mode);
+
+/* The segment register of MK_OP_LOAD_FAR. */
+u8 mk_insn_far_seg(const struct mk_insn *insn);
 
 /**
  * mk_insn_len - the length of an instruction whose exit names it already

@@ -4,201 +4,7 @@
  * ports, vector moves, and that an instruction which has to wait or fails
  * leaves no trace and can start again.
  */
-#include <asm/processor-flags.h>
-#include <asm/trap_pf.h>
-#include <asm/trapnr.h>
-#include <string.h>
-
-#include "logic/exec.h"
-#include "tap.h"
-
-#define NR(a) (sizeof(a) / sizeof(*(a)))
-#define RAM	0x4000
-#define DEVICE	0x10000		/* linear: what is read or written here waits for "userspace" */
-#define ABSENT	0x20000		/* linear: #PF */
-#define TOP	0xfffff000	/* linear: the last page of 4 GiB; what is there does not matter */
-
-#define AR_DATA	(MK_AR_P | MK_AR_S | MK_TYPE_WRITE | 1)
-#define AR_CODE	(MK_AR_P | MK_AR_S | MK_TYPE_CODE | MK_TYPE_WRITE | 1)
-
-static struct {
-	u8 ram[RAM];
-	struct note {
-		u64 gva;
-		u8 size;
-		bool write, done;
-		u8 data[16];
-	} notes[8];
-	unsigned int nr, next;	/* notes; how many this start has used */
-	u8 vec[16][16];
-	u8 port_data[64];
-	unsigned int port, port_size, port_count, port_calls;
-	bool port_waits;	/* the next port access must wait once */
-	bool raced;		/* atomic writes find memory changed */
-	u32 access;		/* of the last memory access */
-} w;
-
-static int device(u64 gva, void *buf, unsigned int size, bool write)
-{
-	struct note *n = &w.notes[w.next++];
-
-	if (w.next > w.nr) {
-		*n = (struct note){ .gva = gva, .size = size, .write = write };
-		if (write)
-			memcpy(n->data, buf, size);
-		w.nr++;
-	}
-	if (n->gva != gva || n->size != size || n->write != write)
-		return MK_EXEC_UNSUPPORTED;
-	if (!n->done)
-		return MK_EXEC_USER;
-	if (!write)
-		memcpy(buf, n->data, size);
-	return MK_EXEC_OK;
-}
-
-static int page_fault(struct mk_exec *x, u64 gva, u32 access)
-{
-	x->fault = (struct mk_exec_fault){
-		.vector = X86_TRAP_PF, .has_error = true, .cr2 = gva,
-		.error = access & MK_ACC_WRITE ? X86_PF_WRITE : 0,
-	};
-	return MK_EXEC_FAULT;
-}
-
-static int test_read(struct mk_exec *x, u64 gva, void *buf, unsigned int size, u32 access)
-{
-	w.access = access;
-	if (gva - TOP < 4096)
-		return MK_EXEC_OK;
-	if (gva >= ABSENT)
-		return page_fault(x, gva, access);
-	if (gva >= DEVICE)
-		return device(gva, buf, size, false);
-	if (gva > RAM - size)
-		return MK_EXEC_UNSUPPORTED;
-	memcpy(buf, w.ram + gva, size);
-	return MK_EXEC_OK;
-}
-
-static int test_write(struct mk_exec *x, u64 gva, const void *buf, unsigned int size,
-		      const void *old, u32 access)
-{
-	w.access = access;
-	if (gva - TOP < 4096)
-		return MK_EXEC_OK;
-	if (gva >= ABSENT)
-		return page_fault(x, gva, access);
-	if (gva >= DEVICE)
-		return device(gva, (void *)buf, size, true);
-	if (gva > RAM - size)
-		return MK_EXEC_UNSUPPORTED;
-	if (old && w.raced)
-		return MK_EXEC_RETRY;
-	memcpy(w.ram + gva, buf, size);
-	return MK_EXEC_OK;
-}
-
-static int port_access(u16 port, unsigned int size, unsigned int count)
-{
-	w.port = port;
-	w.port_size = size;
-	w.port_count = count;
-	w.port_calls++;
-	if (!w.port_waits)
-		return MK_EXEC_OK;
-	w.port_waits = false;
-	return MK_EXEC_USER;
-}
-
-static int test_in(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsigned int count)
-{
-	int ret = port_access(port, size, count);
-
-	(void)x;
-	if (!ret)
-		memcpy(buf, w.port_data, size * count);
-	return ret;
-}
-
-static int test_out(struct mk_exec *x, u16 port, const void *buf, unsigned int size,
-		    unsigned int count)
-{
-	(void)x;
-	memcpy(w.port_data, buf, size * count);
-	return port_access(port, size, count);
-}
-
-static void test_get_vec(struct mk_exec *x, unsigned int nr, u64 val[2])
-{
-	(void)x;
-	memcpy(val, w.vec[nr], 16);
-}
-
-static void test_set_vec(struct mk_exec *x, unsigned int nr, const u64 val[2])
-{
-	(void)x;
-	memcpy(w.vec[nr], val, 16);
-}
-
-static const struct mk_exec_ops ops = {
-	.read = test_read, .write = test_write, .in = test_in, .out = test_out,
-	.get_vec = test_get_vec, .set_vec = test_set_vec,
-};
-
-static u64 gpr[MK_NR_GPR];
-static struct mk_seg seg[MK_NR_SEG];
-static u8 bounce[64];
-
-static void setup(struct mk_exec *x, enum mk_cpu_mode mode, const u8 *bytes, unsigned int n)
-{
-	unsigned int i;
-
-	memset(&w, 0, sizeof(w));
-	memset(gpr, 0, sizeof(gpr));
-	for (i = 0; i < MK_NR_SEG; i++)
-		seg[i] = (struct mk_seg){
-			.limit = mode == MK_MODE_16 ? 0xffff : ~0u,
-			.ar = (i == MK_CS ? AR_CODE : AR_DATA) |
-			      (mode == MK_MODE_32 ? MK_AR_DB : 0),
-		};
-	*x = (struct mk_exec){
-		.cpu = { .gpr = gpr, .seg = seg, .rip = 0x100, .rflags = X86_EFLAGS_FIXED,
-			 .mode = mode },
-		.ops = &ops, .bounce = bounce, .bounce_size = sizeof(bounce),
-	};
-	if (mk_insn_decode(&x->insn, bytes, n, mode) != MK_INSN_OK)
-		ok(false, "exec: a test's own instruction is not decoded");
-}
-
-/* mk_exec() as its caller uses it: what waits is answered, and it starts again. */
-static int run(struct mk_exec *x, unsigned int *waits)
-{
-	for (*waits = 0;; (*waits)++) {
-		int status;
-
-		w.next = 0;
-		status = mk_exec(x);
-		if (status != MK_EXEC_USER)
-			return status;
-		if (w.nr)
-			w.notes[w.nr - 1].done = true;
-	}
-}
-
-#define SETUP(mode, ...)						\
-	do {								\
-		static const u8 insn_bytes[] = { __VA_ARGS__ };		\
-		setup(&x, mode, insn_bytes, sizeof(insn_bytes));	\
-	} while (0)
-
-static u64 ram64(u64 at)
-{
-	u64 v;
-
-	memcpy(&v, w.ram + at, 8);
-	return v;
-}
+#include "world.h"
 
 static void segments(void)
 {
@@ -267,7 +73,7 @@ static void segments(void)
 	gpr[MK_RBX] = 0x7ffffffffffd;
 	ok(mk_exec(&x) == MK_EXEC_FAULT && x.fault.vector == X86_TRAP_GP,
 	   "exec: the last byte must be canonical, too");
-	x.cpu.la57 = true;
+	x.cpu.cr4 = X86_CR4_LA57;
 	ok(mk_exec(&x) == MK_EXEC_FAULT && x.fault.vector == X86_TRAP_PF,
 	   "exec: with 57 bits it is");
 
@@ -447,8 +253,21 @@ static void vectors(void)
 	ok(mk_exec(&x) == MK_EXEC_OK && ram64(0) == 0x34343434, "exec: MOVD store");
 	SETUP(MK_MODE_64, 0x0f, 0x28, 0xc1);			/* movaps xmm0,xmm1 */
 	ok(mk_exec(&x) == MK_EXEC_UNSUPPORTED, "exec: moves between vector registers are not its business");
-	SETUP(MK_MODE_64, 0x0f, 0x6f, 0x03);			/* movq mm0,[rbx] */
-	ok(mk_exec(&x) == MK_EXEC_UNSUPPORTED, "exec: nor is MMX");
+
+	SETUP(MK_MODE_64, 0x0f, 0x6f, 0x13);			/* movq mm2,[rbx] */
+	memset(w.ram, 0x56, 16);
+	ok(mk_exec(&x) == MK_EXEC_OK && w.mmx[2][7] == 0x56, "exec: MOVQ load of an MMX register");
+	SETUP(MK_MODE_64, 0x45, 0x0f, 0x7f, 0x10);		/* movq [r8],mm2, with REX.R */
+	memset(w.mmx[2], 0x78, 8);
+	ok(mk_exec(&x) == MK_EXEC_OK && ram64(0) == 0x7878787878787878 && !w.ram[8],
+	   "exec: MOVQ store of one, there are but eight");
+	SETUP(MK_MODE_64, 0x0f, 0x6e, 0x13);			/* movd mm2,[rbx] */
+	memset(w.mmx[2], 0xff, 8);
+	ok(mk_exec(&x) == MK_EXEC_OK && !w.mmx[2][0] && !w.mmx[2][7], "exec: MOVD clears the upper half");
+	SETUP(MK_MODE_64, 0x0f, 0x7f, 0x13);
+	w.x87_exception = true;
+	ok(mk_exec(&x) == MK_EXEC_FAULT && x.fault.vector == X86_TRAP_MF && !x.fault.has_error &&
+	   x.cpu.rip == 0x100, "exec: an exception of the x87 comes first");
 }
 
 static void branches(void)
@@ -532,6 +351,7 @@ static int random_out(struct mk_exec *x, u16 port, const void *buf, unsigned int
 static const struct mk_exec_ops random_ops = {
 	.read = random_read, .write = random_write, .in = random_in, .out = random_out,
 	.get_vec = test_get_vec, .set_vec = test_set_vec,
+	.get_mmx = test_get_mmx, .set_mmx = test_set_mmx,
 };
 
 /* Whatever the instruction, the registers and the callbacks' answers: all or nothing. */
@@ -545,6 +365,7 @@ static void random_instructions(void)
 	for (i = 0; i < 400000 && good; i++) {
 		u8 bytes[MK_INSN_MAX], mode = modes[i % NR(modes)];
 		u64 before[MK_NR_GPR], rflags, rip;
+		struct mk_seg seg_before[MK_NR_SEG];
 		struct mk_exec x;
 		int status;
 
@@ -563,6 +384,7 @@ static void random_instructions(void)
 		for (j = 0; j < MK_NR_GPR; j++)
 			gpr[j] = (u64)random32() << (random32() % 33);
 		memcpy(before, gpr, sizeof(gpr));
+		memcpy(seg_before, seg, sizeof(seg));
 		rip = x.cpu.rip;
 		status = mk_exec(&x);
 		seen[status]++;
@@ -570,7 +392,8 @@ static void random_instructions(void)
 			continue;
 		good = x.cpu.rip == rip;
 		if (status != MK_EXEC_REPEAT)
-			good &= x.cpu.rflags == rflags && !memcmp(before, gpr, sizeof(gpr));
+			good &= x.cpu.rflags == rflags && !memcmp(before, gpr, sizeof(gpr)) &&
+				!memcmp(seg_before, seg, sizeof(seg)) && gdt.base == GDT && !idt.limit;
 		if (!good)
 			note("opcode %x/%02x op %u status %d", x.insn.map, x.insn.opcode, x.insn.op,
 			     status);

@@ -56,6 +56,7 @@ int main(void)
 	walk_tests();
 	insn_tests();
 	exec_tests();
+	control_tests();
 	native_tests();
 	sregs_tests();
 	board_tests();

@@ -117,6 +117,9 @@ static const struct encoding encodings[] = {
 	{ "push", 0, 0x50, 0x57, -1, NO_MODRM }, { "pop", 0, 0x58, 0x5f, -1, NO_MODRM },
 	{ "push imm", 0, 0x68, 0x68, -1, NO_MODRM }, { "push imm8", 0, 0x6a, 0x6a, -1, NO_MODRM },
 	{ "push rm", 0, 0xff, 0xff, 6, 0 }, { "pop rm", 0, 0x8f, 0x8f, 0, 0 },
+	{ "enter", 0, 0xc8, 0xc8, -1, NO_MODRM }, { "leave", 0, 0xc9, 0xc9, -1, NO_MODRM },
+	{ "push fs", 1, 0xa0, 0xa0, -1, NO_MODRM }, { "push gs", 1, 0xa8, 0xa8, -1, NO_MODRM },
+	{ "mov from segment", 0, 0x8c, 0x8c, -1, 0 },
 	{ "movsxd", 0, 0x63, 0x63, -1, 0 },
 	{ "imul imm", 0, 0x69, 0x69, -1, 0 }, { "imul imm8", 0, 0x6b, 0x6b, -1, 0 },
 	{ "test", 0, 0x84, 0x85, -1, 0 }, { "test acc", 0, 0xa8, 0xa9, -1, NO_MODRM },
@@ -325,6 +328,8 @@ static bool aim(const struct mk_insn *insn, struct state *s)
 	if (insn->op >= MK_OP_BT && insn->op <= MK_OP_BTC && insn->src == MK_O_REG)
 		s->gpr[insn->reg] = (s64)(random64() % 8192) - 4096;
 	s->gpr[MK_RSP] = (u64)memory + MEM / 2 + 8 * (random64() % 64);
+	if (insn->op == MK_OP_ENTER || insn->op == MK_OP_LEAVE)
+		s->gpr[MK_RBP] = target;
 	if (insn->op >= MK_OP_MOVS && insn->op <= MK_OP_SCAS) {
 		s->gpr[MK_RCX] = random64() % 20;
 		s->gpr[MK_RSI] = target;
@@ -383,14 +388,21 @@ static bool count_form(const struct mk_insn *insn)
 
 static unsigned int forms;
 
+#define NATIVE_SELECTOR(nr, reg)							\
+	[nr] = { .sel = ({ u16 _sel; asm("mov %%" reg ", %0" : "=r"(_sel)); _sel; }) }
+
 /* One case. 1: agreed, 0: not applicable, -1: differs. */
 static int compare(const struct encoding *e)
 {
 	static const u8 jump[6] = { 0xff, 0x25, 0, 0, 0, 0 };	/* jmp *0(%rip) */
-	static const struct mk_seg flat[MK_NR_SEG];
 	struct state before, cpu, ours;
+	struct mk_seg flat[MK_NR_SEG] = {
+		NATIVE_SELECTOR(MK_ES, "es"), NATIVE_SELECTOR(MK_CS, "cs"), NATIVE_SELECTOR(MK_SS, "ss"),
+		NATIVE_SELECTOR(MK_DS, "ds"), NATIVE_SELECTOR(MK_FS, "fs"), NATIVE_SELECTOR(MK_GS, "gs"),
+	};
 	struct mk_exec x = {
-		.cpu = { .gpr = ours.gpr, .seg = flat, .mode = MK_MODE_64, .cpl = 3 },
+		.cpu = { .gpr = ours.gpr, .seg = flat, .mode = MK_MODE_64, .cpl = 3,
+			 .cr0 = X86_CR0_PE, .long_mode = true },
 		.ops = &shadow_ops, .ctx = &ours,
 	};
 	u64 back = (u64)native_back, mask;
@@ -406,6 +418,8 @@ static int compare(const struct encoding *e)
 	for (i = 0; i < 32; i++)
 		before.vec[i / 2][i % 2] = random64();
 	if (!aim(&x.insn, &before))
+		return 0;
+	if (x.insn.op == MK_OP_MOVMMX || (x.insn.op == MK_OP_ENTER && x.insn.word > 1024))
 		return 0;
 	/* MOVSXD to 16 bits reads two bytes on Intel's CPUs, four on AMD's. */
 	if (x.insn.map == 0 && x.insn.opcode == 0x63 && x.insn.opsize == 2)

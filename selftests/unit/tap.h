@@ -15,6 +15,7 @@ void note(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void walk_tests(void);
 void insn_tests(void);
 void exec_tests(void);
+void control_tests(void);
 void native_tests(void);
 void sregs_tests(void);
 void board_tests(void);

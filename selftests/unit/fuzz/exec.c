@@ -75,9 +75,10 @@ static int note(struct mk_exec *x, char kind, u64 where, void *in, const void *o
 
 static void check_address(const struct mk_exec *x, u64 gva, unsigned int size)
 {
-	const unsigned int shift = x->cpu.la57 ? 7 : 16;
+	const unsigned int shift = x->cpu.cr4 & X86_CR4_LA57 ? 7 : 16;
 
-	if (x->cpu.mode == MK_MODE_64)
+	/* what the CPU reads for itself has 64-bit addresses in all of long mode */
+	if (x->cpu.mode == MK_MODE_64 || (x->cpu.long_mode && gva >> 32))
 		must((u64)((s64)(gva << shift) >> shift) == gva);
 	else
 		must(gva >> 32 == 0);
@@ -88,7 +89,7 @@ static void check_address(const struct mk_exec *x, u64 gva, unsigned int size)
 static int do_read(struct mk_exec *x, u64 gva, void *buf, unsigned int size, u32 access)
 {
 	check_address(x, gva, size);
-	must(!(access & MK_ACC_USER) == (x->cpu.cpl != 3));
+	must(!(access & MK_ACC_USER) || x->cpu.cpl == 3);
 	return note(x, 'r', gva, buf, NULL, size);
 }
 
@@ -129,19 +130,37 @@ static void do_set_vec(struct mk_exec *x, unsigned int nr, const u64 val[2])
 	memcpy(((struct world *)x->ctx)->vec[nr], val, 16);
 }
 
+static bool do_get_mmx(struct mk_exec *x, unsigned int nr, u64 *val)
+{
+	must(nr < 8);
+	*val = ((struct world *)x->ctx)->vec[nr][0];
+	return true;
+}
+
+static bool do_set_mmx(struct mk_exec *x, unsigned int nr, u64 val)
+{
+	must(nr < 8);
+	((struct world *)x->ctx)->vec[nr][0] = val;
+	return true;
+}
+
 static const struct mk_exec_ops ops = {
 	.read = do_read, .write = do_write, .in = do_in, .out = do_out,
 	.get_vec = do_get_vec, .set_vec = do_set_vec,
+	.get_mmx = do_get_mmx, .set_mmx = do_set_mmx,
 };
 
 /* Once, with as many answers of userspace as it takes. */
 static int execute(struct mk_exec *x, struct world *w)
 {
 	u64 gpr[MK_NR_GPR], rip = x->cpu.rip, rflags = x->cpu.rflags, vec[16][2];
+	const struct mk_table gdt = *x->cpu.gdt, idt = *x->cpu.idt;
+	struct mk_seg seg[MK_NR_SEG];
 	int status;
 
 	memcpy(gpr, x->cpu.gpr, sizeof(gpr));
 	memcpy(vec, w->vec, sizeof(vec));
+	memcpy(seg, x->cpu.seg, sizeof(seg));
 	do {
 		w->done = 0;
 		w->asked = false;
@@ -151,6 +170,8 @@ static int execute(struct mk_exec *x, struct world *w)
 			break;
 		must(!memcmp(gpr, x->cpu.gpr, sizeof(gpr)) && !memcmp(vec, w->vec, sizeof(vec)));
 		must(rip == x->cpu.rip && rflags == x->cpu.rflags);
+		must(!memcmp(seg, x->cpu.seg, sizeof(seg)));
+		must(!memcmp(&gdt, x->cpu.gdt, sizeof(gdt)) && !memcmp(&idt, x->cpu.idt, sizeof(idt)));
 	} while (status == MK_EXEC_USER);
 	must(w->done == w->known);
 	return status;
@@ -161,7 +182,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	static const enum mk_cpu_mode modes[] = { MK_MODE_16, MK_MODE_32, MK_MODE_64 };
 	struct input in = { data, size };
 	u8 bytes[MK_INSN_MAX], bounce[BOUNCE];
-	struct mk_seg seg[MK_NR_SEG];
+	struct mk_seg seg[2][MK_NR_SEG];
+	struct mk_table tables[2][2];
 	static struct world at_once, later;
 	u64 gpr[2][MK_NR_GPR];
 	struct mk_exec x = { .ops = &ops, .bounce = bounce }, y;
@@ -172,21 +194,31 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 	if (mk_insn_decode(&x.insn, bytes, sizeof(bytes), x.cpu.mode) != MK_INSN_OK)
 		return -1;
 	x.cpu.cpl = take8(&in) & 3;
-	x.cpu.la57 = take8(&in) & 1;
+	x.cpu.long_mode = x.cpu.mode == MK_MODE_64 || take8(&in) & 1;
+	x.cpu.cr0 = take8(&in);
+	x.cpu.cr4 = take64(&in);
 	x.bounce_size = 4 + take8(&in) % (BOUNCE - 3);
 	x.cpu.rip = take64(&in);
 	x.cpu.rflags = take64(&in) | X86_EFLAGS_FIXED;
 	take(&in, gpr[0], sizeof(gpr[0]));
 	for (unsigned int i = 0; i < MK_NR_SEG; i++) {
-		take(&in, &seg[i], sizeof(seg[i]));
+		take(&in, &seg[0][i], sizeof(seg[0][i]));
 		if (take8(&in) & 1)
-			seg[i] = (struct mk_seg){ .limit = ~0u, .ar = MK_AR_P | MK_AR_S |
+			seg[0][i] = (struct mk_seg){ .limit = ~0u, .ar = MK_AR_P | MK_AR_S |
 				MK_TYPE_WRITE | MK_AR_DB };
 	}
-	x.cpu.seg = seg;
+	take(&in, tables[0], sizeof(tables[0]));
+	x.cpu.seg = seg[0];
+	x.cpu.gdt = &tables[0][0];
+	x.cpu.idt = &tables[0][1];
 	x.cpu.gpr = gpr[0];
 	memcpy(gpr[1], gpr[0], sizeof(gpr[0]));
+	memcpy(seg[1], seg[0], sizeof(seg[0]));
+	memcpy(tables[1], tables[0], sizeof(tables[0]));
 	y = x;
+	y.cpu.seg = seg[1];
+	y.cpu.gdt = &tables[1][0];
+	y.cpu.idt = &tables[1][1];
 	y.cpu.gpr = gpr[1];
 
 	memset(&at_once, 0, sizeof(at_once));
@@ -199,7 +231,8 @@ int LLVMFuzzerTestOneInput(const u8 *data, size_t size)
 
 	status = execute(&x, &at_once);
 	must(execute(&y, &later) == status);
-	must(!memcmp(gpr[0], gpr[1], sizeof(gpr[0])));
+	must(!memcmp(gpr[0], gpr[1], sizeof(gpr[0])) && !memcmp(seg[0], seg[1], sizeof(seg[0])));
+	must(!memcmp(tables[0], tables[1], sizeof(tables[0])));
 	must(x.cpu.rip == y.cpu.rip && x.cpu.rflags == y.cpu.rflags);
 	must(!memcmp(at_once.vec, later.vec, sizeof(later.vec)));
 	must(at_once.known == later.known);

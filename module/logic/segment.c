@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * Loading a segment register: from a selector to what the register holds.
+ *
+ * Pure, as all of the executor. Read next: control.c, whose instructions load them.
+ *
+ * SDM vol. 3A, "Protected-Mode Memory Management" and "Protection"; APM vol. 2,
+ * "Segmented Virtual Memory".
+ */
+#include <asm/processor-flags.h>
+#include <asm/trapnr.h>
+
+#include "logic/exec_parts.h"
+
+/* A fault about a selector has it, without RPL, as its error code. */
+static int refuse(struct mk_exec *x, u8 vector, u16 sel)
+{
+	mk_exec_raise(x, vector);
+	x->fault.error = sel & ~3;
+	return MK_EXEC_FAULT;
+}
+
+/* The tables are the supervisor's, and have 64-bit addresses in all of long mode. */
+static int system_address(struct mk_exec *x, u64 *addr, unsigned int size)
+{
+	if (!x->cpu.long_mode)
+		*addr = (u32)*addr;
+	else if (!mk_exec_canonical(x, *addr) || !mk_exec_canonical(x, *addr + size - 1))
+		return mk_exec_raise(x, X86_TRAP_GP);
+	return MK_EXEC_OK;
+}
+
+int mk_exec_read_system(struct mk_exec *x, u64 addr, void *buf, unsigned int size)
+{
+	int ret = system_address(x, &addr, size);
+
+	return ret ?: x->ops->read(x, addr, buf, size, MK_ACC_READ);
+}
+
+/* Real mode and virtual-8086 mode: a selector is a paragraph. */
+static void load_paragraph(const struct mk_exec *x, u8 nr, u16 sel, struct mk_seg *seg)
+{
+	*seg = x->cpu.seg[nr];
+	seg->sel = sel;
+	seg->base = sel << 4;
+	if (x->cpu.rflags & X86_EFLAGS_VM) {
+		seg->limit = 0xffff;
+		seg->ar = MK_AR_P | MK_AR_DPL | MK_AR_S | MK_TYPE_WRITE | MK_TYPE_ACCESSED;
+	}
+}
+
+/* Selectors 0 to 3: nothing can be reached through the register, which some allow. */
+static int load_null(struct mk_exec *x, u8 nr, u16 sel, struct mk_seg *seg)
+{
+	const u8 cpl = x->cpu.cpl;
+
+	if (nr == MK_CS || nr == MK_TR)
+		return mk_exec_raise(x, X86_TRAP_GP);
+	if (nr == MK_SS && (x->cpu.mode != MK_MODE_64 || cpl == 3 || sel != cpl))
+		return mk_exec_raise(x, X86_TRAP_GP);
+	*seg = (struct mk_seg){ .sel = sel, .ar = MK_AR_UNUSABLE };
+	if (nr == MK_SS)	/* its DPL is the CPL all the same */
+		seg->ar |= cpl << MK_AR_DPL_SHIFT;
+	return MK_EXEC_OK;
+}
+
+static void unpack(u64 desc, struct mk_seg *seg)
+{
+	u32 high = desc >> 32;
+
+	seg->base = (desc >> 16 & 0xffffff) | (high & 0xff000000);
+	seg->limit = (desc & 0xffff) | (high & 0xf0000);
+	seg->ar = high >> 8 & 0xf0ff;
+	if (seg->ar & MK_AR_G)
+		seg->limit = seg->limit << 12 | 0xfff;
+}
+
+/* May @nr hold what @sel leads to? If not, the vector of the fault. */
+static u8 check(const struct mk_exec *x, u8 nr, u16 sel, u32 ar)
+{
+	const u8 dpl = (ar & MK_AR_DPL) >> MK_AR_DPL_SHIFT, rpl = sel & 3, cpl = x->cpu.cpl;
+	const u8 type = ar & MK_AR_TYPE;
+	const bool code = type & MK_TYPE_CODE, conforms = code && type & MK_TYPE_DOWN;
+	bool good;
+
+	if (nr == MK_LDTR)
+		good = type == MK_TYPE_LDT;
+	else if (nr == MK_TR)
+		good = type == MK_TYPE_TSS || (type == MK_TYPE_TSS_16 && !x->cpu.long_mode);
+	else if (nr == MK_CS)
+		good = code && (conforms ? dpl <= cpl : dpl == cpl && rpl <= cpl) &&
+		       !(x->cpu.long_mode && ar & MK_AR_L && ar & MK_AR_DB);
+	else if (nr == MK_SS)
+		good = !code && type & MK_TYPE_WRITE && rpl == cpl && dpl == cpl;
+	else
+		good = (!code || type & MK_TYPE_WRITE) && (conforms || (rpl <= dpl && cpl <= dpl));
+	if (!good || !(ar & MK_AR_S) != (nr >= MK_LDTR))
+		return X86_TRAP_GP;
+	if (!(ar & MK_AR_P))
+		return nr == MK_SS ? X86_TRAP_SS : X86_TRAP_NP;
+	return 0;
+}
+
+int mk_exec_load_segment(struct mk_exec *x, u8 nr, u16 sel, struct mk_seg *seg)
+{
+	const struct mk_seg *ldt = &x->cpu.seg[MK_LDTR];
+	unsigned int size = nr >= MK_LDTR && x->cpu.long_mode ? 16 : 8;
+	u64 addr = x->cpu.gdt->base, desc[2] = { 0, 0 };
+	u32 limit = x->cpu.gdt->limit, high, marked;
+	u8 vector;
+	int ret;
+
+	if (!(x->cpu.cr0 & X86_CR0_PE) || x->cpu.rflags & X86_EFLAGS_VM) {
+		load_paragraph(x, nr, sel, seg);
+		return MK_EXEC_OK;
+	}
+	if (!(sel & ~3))
+		return load_null(x, nr, sel, seg);
+
+	if (sel & 4) {
+		addr = ldt->base;
+		limit = ldt->limit;
+		/* the system segments are in the GDT */
+		if (nr >= MK_LDTR || ldt->ar & MK_AR_UNUSABLE || !(ldt->ar & MK_AR_P))
+			return refuse(x, X86_TRAP_GP, sel);
+	}
+	if ((sel & ~7u) + size - 1 > limit)
+		return refuse(x, X86_TRAP_GP, sel);
+	addr += sel & ~7;
+	ret = system_address(x, &addr, size);
+	if (!ret)
+		ret = x->ops->read(x, addr, desc, size, MK_ACC_READ);
+	if (ret)
+		return ret;
+
+	unpack(desc[0], seg);
+	seg->sel = sel;
+	if (nr == MK_CS && !(seg->ar & MK_AR_S))	/* a gate, or a task */
+		return MK_EXEC_UNSUPPORTED;
+	vector = check(x, nr, sel, seg->ar);
+	if (vector)
+		return refuse(x, vector, sel);
+	if (size == 16) {
+		seg->base |= desc[1] << 32;
+		if (!mk_exec_canonical(x, seg->base))
+			return refuse(x, X86_TRAP_GP, sel);
+	}
+
+	if (nr == MK_LDTR)
+		return MK_EXEC_OK;
+	seg->ar |= nr == MK_TR ? MK_TYPE_BUSY : MK_TYPE_ACCESSED;
+	high = desc[0] >> 32;
+	marked = high | (seg->ar & MK_AR_TYPE) << 8;
+	if (marked == high)
+		return MK_EXEC_OK;
+	return x->ops->write(x, addr + 4, &marked, 4, &high, MK_ACC_WRITE);
+}
