@@ -238,7 +238,8 @@ MORE("sidt (%rbx); lidt (%rbx); sidt 32(%rbx)");
 MORE32("sgdt (%ebx); lgdt (%ebx); mov %ds, %eax; mov %eax, %fs; sgdt 32(%ebx)");
 MORE32("mov %ebx, %esp; xor %ebx, %ebx; xor %esi, %esi; xor %edi, %edi; pusha; "
        "movl $0, 12(%esp); movl $3, 8(%esp); popa");
-MORE32("mov %ebx, %esp; push %ds; pop %es; mov %es, %ecx");
+/* Whether the upper half of the slot is written differs among CPUs. */
+MORE32("mov %ebx, %esp; movl $0, -4(%esp); push %ds; pop %es; mov %es, %ecx");
 MORE32("mov %ebx, %ebp; leave");
 
 static void seed_window(u8 *window)
@@ -288,7 +289,7 @@ static void run_form(struct guest *g, const struct form *form,
 
 	memset(result, 0, sizeof(*result));
 	if (mode != MODE_LONG)
-		regs.rax &= 0xffffffff;
+		regs.rax = (u32)regs.rax, regs.rdx = (u32)regs.rdx;
 	seed_window(guest_at(g, RAM_BASE));
 	seed_window(guest_at(g, PLAIN_RAM));
 	seed_window(result->window);

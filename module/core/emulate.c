@@ -17,6 +17,7 @@
  */
 #include <linux/entry-kvm.h>
 
+#include <asm/trapnr.h>
 #include <uapi/asm/debugreg.h>
 
 #include "core/doorbell.h"
@@ -190,10 +191,10 @@ static int translate(struct mk_exec *x, u64 gva, u32 access, gpa_t *gpa)
 		return MK_EXEC_OK;
 	case MK_WALK_FAULT:
 		x->fault = (struct mk_exec_fault){
-			.vector = 14, .has_error = true, .error = res.error, .cr2 = res.cr2 };
+			.vector = X86_TRAP_PF, .has_error = true, .error = res.error, .cr2 = res.cr2 };
 		return MK_EXEC_FAULT;
 	case MK_WALK_NONCANONICAL:
-		x->fault = (struct mk_exec_fault){ .vector = 13, .has_error = true };
+		x->fault = (struct mk_exec_fault){ .vector = X86_TRAP_GP, .has_error = true };
 		return MK_EXEC_FAULT;
 	default:	/* page tables in a device, or out of the VMM's reach */
 		c->vmm_fault = mk_refused(c->v);
@@ -366,6 +367,17 @@ static bool emu_set_mmx(struct mk_exec *x, unsigned int nr, u64 val)
 	return mk_fpu_set_mmx(nr, val);
 }
 
+static int emu_load_cr3(struct mk_exec *x, u32 cr3)
+{
+	struct context *c = x->ctx;
+
+	c->can_walk = false;
+	if (!mk_set_cr3(c->v, cr3))
+		return MK_EXEC_OK;
+	x->fault = (struct mk_exec_fault){ .vector = X86_TRAP_GP, .has_error = true };
+	return MK_EXEC_FAULT;
+}
+
 static const struct mk_exec_ops exec_ops = {
 	.read = emu_read,
 	.write = emu_write,
@@ -375,7 +387,36 @@ static const struct mk_exec_ops exec_ops = {
 	.set_vec = emu_set_vec,
 	.get_mmx = emu_get_mmx,
 	.set_mmx = emu_set_mmx,
+	.load_cr3 = emu_load_cr3,
 };
+
+/* The groups that this reads must be valid already. */
+static void lend_registers(struct mk_vcpu *v, struct mk_exec *x, struct context *c)
+{
+	struct mk_cpu *cpu = &v->cpu;
+
+	x->cpu = (struct mk_exec_cpu){
+		.gpr = cpu->gpr, .seg = cpu->seg, .gdt = &cpu->gdt, .idt = &cpu->idt,
+		.rip = cpu->rip, .rflags = cpu->rflags, .cr0 = cpu->cr0, .cr4 = cpu->cr4,
+		.mode = mk_cpu_code_mode(cpu), .cpl = mk_cpu_cpl(cpu),
+		.long_mode = mk_cpu_long_mode(cpu),
+	};
+	x->ops = &exec_ops;
+	x->ctx = c;
+	x->bounce = v->pio_page;
+	x->bounce_size = PAGE_SIZE;
+}
+
+static enum mk_next deliver(struct mk_vcpu *v, const struct mk_exec_fault *fault)
+{
+	if (fault->vector == X86_TRAP_PF)
+		mk_queue_page_fault(v, fault->cr2, fault->error);
+	else if (fault->has_error)
+		mk_queue_exception_error(v, fault->vector, fault->error);
+	else
+		mk_queue_exception(v, fault->vector);
+	return MK_RESUME;
+}
 
 /*
  * An instruction that we do not know. A guest's kernel that uses one on a
@@ -438,8 +479,7 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 	if (!n && v->exception.pending)
 		return MK_RESUME;
 
-	x.cpu.mode = mk_cpu_code_mode(cpu);
-	switch (decode(v, &x.insn, bytes, n, x.cpu.mode)) {
+	switch (decode(v, &x.insn, bytes, n, mk_cpu_code_mode(cpu))) {
 	case MK_INSN_OK:
 		v->vmm_refused = false;	/* if it was, then behind the instruction */
 		break;
@@ -452,7 +492,7 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 		return unknown(v, bytes, n);
 	}
 
-	x.cpu.cpl = mk_cpu_cpl(cpu);
+	lend_registers(v, &x, &c);
 	/* In 64-bit mode the others neither shift nor limit an address. */
 	if (x.cpu.mode != MK_MODE_64 || x.insn.seg >= MK_FS ||
 	    (mk_exec_is_port(&x.insn) && x.cpu.cpl))
@@ -461,20 +501,6 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 		mk_cpu_touch(cpu, MK_G_SEGS | MK_G_TABLES);
 	c.operand_known = operand_known(&v->exit, &x.insn);
 
-	x.cpu.gpr = cpu->gpr;
-	x.cpu.seg = cpu->seg;
-	x.cpu.gdt = &cpu->gdt;
-	x.cpu.idt = &cpu->idt;
-	x.cpu.rip = cpu->rip;
-	x.cpu.rflags = cpu->rflags;
-	x.cpu.cr0 = cpu->cr0;
-	x.cpu.cr4 = cpu->cr4;
-	x.cpu.long_mode = mk_cpu_long_mode(cpu);
-	x.cpu.mov_ss = false;
-	x.ops = &exec_ops;
-	x.ctx = &c;
-	x.bounce = v->pio_page;
-	x.bounce_size = PAGE_SIZE;
 	tf = cpu->rflags & X86_EFLAGS_TF;
 
 	for (i = 0;; i++) {
@@ -514,14 +540,63 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 	case MK_EXEC_RETRY:
 		return MK_RESUME;
 	case MK_EXEC_FAULT:
-		if (x.fault.vector == 14)
-			mk_queue_page_fault(v, x.fault.cr2, x.fault.error);
-		else if (x.fault.has_error)
-			mk_queue_exception_error(v, x.fault.vector, x.fault.error);
-		else
-			mk_queue_exception(v, x.fault.vector);
-		return MK_RESUME;
+		return deliver(v, &x.fault);
 	default:
 		return unknown(v, bytes, x.insn.len);
 	}
+}
+
+enum mk_next mk_task_switch(struct mk_vcpu *v, struct mk_exit *exit)
+{
+	struct mk_cpu *cpu = &v->cpu;
+	const struct mk_event event = cpu->vectoring;
+	struct context c = { .v = v };
+	struct mk_task_switch t = {
+		.sel = exit->task.sel, .how = exit->task.how, .external = event.type,
+		.has_error = exit->task.has_error, .error = exit->task.error,
+	};
+	struct mk_exec x;
+	int status;
+
+	mk_cpu_touch(cpu, MK_G_RSP | MK_G_RIP | MK_G_RFLAGS | MK_G_SEGS | MK_G_TABLES |
+			  MK_G_SHADOW | MK_G_DR);
+	mk_cpu_need(cpu, MK_G_CR);
+	if (!t.external) {
+		if (!exit->len && !mk_insn_fill(v, exit, true))
+			return mk_refused(v) ? MK_FAULT : MK_RESUME;
+		t.len = exit->len;
+	}
+	lend_registers(v, &x, &c);
+	v->nr_frag = v->frag_pos = 0;
+	status = mk_exec_task_switch(&x, &t);
+	v->nr_frag = 0;
+	if (t.done) {
+		cpu->rip = x.cpu.rip;
+		cpu->rflags = x.cpu.rflags;
+		mk_set_cr0(v, x.cpu.cr0);
+		*mk_guest_dr(v, 7) &= ~MK_DR7_LOCAL;
+		cpu->vectoring.type = MK_EV_NONE;
+		cpu->shadow &= ~(MK_SHADOW_STI | MK_SHADOW_MOVSS);
+		if (event.type == MK_EV_NMI)
+			cpu->shadow |= MK_SHADOW_NMI;
+		else if (t.how == MK_TASK_IRET)
+			cpu->shadow &= ~MK_SHADOW_NMI;
+	}
+	if (c.vmm_fault)
+		return MK_FAULT;
+	switch (status) {
+	case MK_EXEC_OK:
+		if (t.trap)
+			mk_debug_trap(v, DR_SWITCH);
+		return MK_RESUME;
+	case MK_EXEC_FAULT:
+		return deliver(v, &x.fault);
+	case MK_EXEC_RETRY:
+		if (!t.done)
+			return MK_RESUME;
+		break;
+	}
+	return mk_die(v, KVM_INTERNAL_ERROR_EMULATION,
+		      "the guest switched tasks to selector 0x%x, whose state or segments are not in memory",
+		      t.sel);
 }

@@ -69,14 +69,6 @@ static enum mk_next exit_triple_fault(struct mk_vcpu *v, struct mk_exit *x)
 	return MK_TO_USER;
 }
 
-static enum mk_next exit_task_switch(struct mk_vcpu *v, struct mk_exit *x)
-{
-	mk_cpu_need(&v->cpu, MK_G_RIP);
-	return mk_die(v, KVM_INTERNAL_ERROR_EMULATION,
-		      "the guest switched tasks by hardware at rip 0x%llx, which mini-kvm does not execute",
-		      v->cpu.rip);
-}
-
 static enum mk_next exit_cpuid(struct mk_vcpu *v, struct mk_exit *x)
 {
 	u64 *gpr = v->cpu.gpr;
@@ -554,7 +546,7 @@ static const struct {
 	[MK_EXIT_SMI]		= { SLOW(exit_resume) },
 	[MK_EXIT_IRQ_WINDOW]	= { SLOW(exit_window) },
 	[MK_EXIT_NMI_WINDOW]	= { SLOW(exit_window) },
-	[MK_EXIT_TASK_SWITCH]	= { SLOW(exit_task_switch) },
+	[MK_EXIT_TASK_SWITCH]	= { SLOW(mk_task_switch) },
 	[MK_EXIT_CPUID]		= { FAST(exit_cpuid), INSN },
 	[MK_EXIT_HLT]		= { SLOW(exit_hlt), INSN },
 	[MK_EXIT_INVD]		= { FAST(exit_done), INSN },

@@ -370,6 +370,8 @@ bool mk_refused(struct mk_vcpu *v);
 
 /* core/emulate.c: execute the instruction at RIP in software, for devices and string I/O */
 enum mk_next mk_emulate(struct mk_vcpu *v);
+/* Exit handler: switch tasks as a 32-bit guest's TSS says. */
+enum mk_next mk_task_switch(struct mk_vcpu *v, struct mk_exit *exit);
 /* Fill kvm_run for KVM_EXIT_IO; the data is in v->pio_page */
 void mk_pio_exit(struct mk_vcpu *v, u16 port, unsigned int size, unsigned int count, bool in);
 

@@ -112,10 +112,24 @@ struct mk_exit {
 			u16 lmsw;	/* LMSW: the source operand */
 		} cr;
 		struct {
+			u16 sel;	/* of the new task's TSS */
+			u8 how;		/* enum mk_task_how */
+			bool has_error;
+			u32 error;
+		} task;
+		struct {
 			u64 qual;	/* FAIL_ENTRY, UNKNOWN: as the hardware gave it */
 			u64 info;
 		} raw;
 	};
+};
+
+/* What switches tasks. */
+enum mk_task_how {
+	MK_TASK_CALL,
+	MK_TASK_IRET,
+	MK_TASK_JMP,
+	MK_TASK_GATE,	/* of the IDT: an event, or INT n */
 };
 
 /**

@@ -89,5 +89,6 @@ enum mk_cpu_mode {
 #define MK_DR7_WRITABLE	0xffff2bffu
 #define MK_DR7_GD	BIT(13)
 #define MK_DR7_ENABLED	0xffu	/* L0 to G3 */
+#define MK_DR7_LOCAL	0x155ull	/* L0 to L3, LE: a task switch clears them */
 
 #endif

@@ -20,6 +20,7 @@
 #ifndef MK_LOGIC_EXEC_H
 #define MK_LOGIC_EXEC_H
 
+#include "facts/exit.h"
 #include "logic/insn.h"
 #include "logic/walk.h"
 
@@ -81,6 +82,7 @@ struct mk_exec;
  * @out:   the reverse
  * @get_vec, @set_vec: the low 128 bits of a vector register; set_vec keeps the rest
  * @get_mmx, @set_mmx: false where the x87 has an unmasked exception pending
+ * @load_cr3: of task switches, whose TSS are read and written in up to 68 bytes
  */
 struct mk_exec_ops {
 	int (*read)(struct mk_exec *x, u64 gva, void *buf, unsigned int size, u32 access);
@@ -93,6 +95,7 @@ struct mk_exec_ops {
 	void (*set_vec)(struct mk_exec *x, unsigned int nr, const u64 val[2]);
 	bool (*get_mmx)(struct mk_exec *x, unsigned int nr, u64 *val);
 	bool (*set_mmx)(struct mk_exec *x, unsigned int nr, u64 val);
+	int (*load_cr3)(struct mk_exec *x, u32 cr3);
 };
 
 /**
@@ -110,6 +113,34 @@ struct mk_exec {
 	void *bounce;
 	unsigned int bounce_size;
 };
+
+/**
+ * struct mk_task_switch - one switch of tasks by hardware
+ * @sel:       of the new task's TSS
+ * @how:       enum mk_task_how
+ * @len:       bytes from RIP to where the old task will go on; 0 where an event interrupts it
+ * @external:  that was an interrupt or an exception, and no instruction
+ * @has_error: push @error on the new task's stack
+ * @done:      out: the new task is the current one, whatever the status
+ * @trap:      out: its TSS asks for #DB before its first instruction
+ */
+struct mk_task_switch {
+	u16 sel;
+	u8 how;
+	u8 len;
+	bool external, has_error;
+	u32 error;
+	bool done, trap;
+};
+
+/**
+ * mk_exec_task_switch - save the current task's registers and load another's
+ *
+ * x->insn is not used. All registers of x->cpu change, CR0 too, and CR3 by a callback.
+ *
+ * Return: enum mk_exec_status; MK_EXEC_FAULT also after @t->done, then in the new task.
+ */
+int mk_exec_task_switch(struct mk_exec *x, struct mk_task_switch *t);
 
 /* Does @insn use the stack, branch, or read and change segments and tables? */
 static inline bool mk_exec_is_control(const struct mk_insn *insn)

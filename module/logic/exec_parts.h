@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * What the executor's own files share: the operands, the memory and the faults of one
- * mk_exec. For exec.c (data), control.c (stack, branches, segments) and segment.c
- * (descriptors) alone.
+ * mk_exec. For exec.c (data), control.c (stack, branches, segments), segment.c
+ * (descriptors) and task.c (task switches) alone.
  *
  * What returns an int returns an enum mk_exec_status.
  */
@@ -59,7 +59,15 @@ int mk_exec_control(struct mk_exec *x);
  */
 int mk_exec_load_segment(struct mk_exec *x, u8 nr, u16 sel, struct mk_seg *seg);
 
-/* Read what the CPU itself would: of a table or a TSS, at linear address @addr. */
+/*
+ * What TR holds after a task switch to @sel, and without a change of the descriptor, which
+ * must not be busy, or be so if the switch goes @back by IRET; then to mark one.
+ */
+int mk_exec_load_tss(struct mk_exec *x, u16 sel, bool back, struct mk_seg *tss);
+int mk_exec_mark_tss(struct mk_exec *x, u16 sel, bool busy);
+
+/* What the CPU itself reads and writes: of a table or a TSS, at linear address @addr. */
 int mk_exec_read_system(struct mk_exec *x, u64 addr, void *buf, unsigned int size);
+int mk_exec_write_system(struct mk_exec *x, u64 addr, const void *buf, unsigned int size);
 
 #endif

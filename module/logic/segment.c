@@ -2,7 +2,7 @@
 /*
  * Loading a segment register: from a selector to what the register holds.
  *
- * Pure, as all of the executor. Read next: control.c, whose instructions load them.
+ * Pure, as all of the executor. Read next: control.c and task.c, which load them.
  *
  * SDM vol. 3A, "Protected-Mode Memory Management" and "Protection"; APM vol. 2,
  * "Segmented Virtual Memory".
@@ -35,6 +35,13 @@ int mk_exec_read_system(struct mk_exec *x, u64 addr, void *buf, unsigned int siz
 	int ret = system_address(x, &addr, size);
 
 	return ret ?: x->ops->read(x, addr, buf, size, MK_ACC_READ);
+}
+
+int mk_exec_write_system(struct mk_exec *x, u64 addr, const void *buf, unsigned int size)
+{
+	int ret = system_address(x, &addr, size);
+
+	return ret ?: x->ops->write(x, addr, buf, size, NULL, MK_ACC_WRITE);
 }
 
 /* Real mode and virtual-8086 mode: a selector is a paragraph. */
@@ -101,24 +108,15 @@ static u8 check(const struct mk_exec *x, u8 nr, u16 sel, u32 ar)
 	return 0;
 }
 
-int mk_exec_load_segment(struct mk_exec *x, u8 nr, u16 sel, struct mk_seg *seg)
+/* Where the descriptor is that @sel names, @size bytes of it, or a fault. */
+static int find(struct mk_exec *x, u8 nr, u16 sel, unsigned int size, u64 *addr)
 {
 	const struct mk_seg *ldt = &x->cpu.seg[MK_LDTR];
-	unsigned int size = nr >= MK_LDTR && x->cpu.long_mode ? 16 : 8;
-	u64 addr = x->cpu.gdt->base, desc[2] = { 0, 0 };
-	u32 limit = x->cpu.gdt->limit, high, marked;
-	u8 vector;
-	int ret;
+	u32 limit = x->cpu.gdt->limit;
 
-	if (!(x->cpu.cr0 & X86_CR0_PE) || x->cpu.rflags & X86_EFLAGS_VM) {
-		load_paragraph(x, nr, sel, seg);
-		return MK_EXEC_OK;
-	}
-	if (!(sel & ~3))
-		return load_null(x, nr, sel, seg);
-
+	*addr = x->cpu.gdt->base;
 	if (sel & 4) {
-		addr = ldt->base;
+		*addr = ldt->base;
 		limit = ldt->limit;
 		/* the system segments are in the GDT */
 		if (nr >= MK_LDTR || ldt->ar & MK_AR_UNUSABLE || !(ldt->ar & MK_AR_P))
@@ -126,8 +124,35 @@ int mk_exec_load_segment(struct mk_exec *x, u8 nr, u16 sel, struct mk_seg *seg)
 	}
 	if ((sel & ~7u) + size - 1 > limit)
 		return refuse(x, X86_TRAP_GP, sel);
-	addr += sel & ~7;
-	ret = system_address(x, &addr, size);
+	*addr += sel & ~7;
+	return system_address(x, addr, size);
+}
+
+/* Change the type in the upper half of the descriptor at @addr. */
+static int mark(struct mk_exec *x, u64 addr, u32 high, u32 set, u32 clear)
+{
+	const u32 marked = (high | set << 8) & ~(clear << 8);
+
+	if (marked == high)
+		return MK_EXEC_OK;
+	return x->ops->write(x, addr + 4, &marked, 4, &high, MK_ACC_WRITE);
+}
+
+int mk_exec_load_segment(struct mk_exec *x, u8 nr, u16 sel, struct mk_seg *seg)
+{
+	const unsigned int size = nr >= MK_LDTR && x->cpu.long_mode ? 16 : 8;
+	u64 addr, desc[2] = { 0, 0 };
+	u8 vector;
+	int ret;
+
+	if (nr <= MK_GS && (!(x->cpu.cr0 & X86_CR0_PE) || x->cpu.rflags & X86_EFLAGS_VM)) {
+		load_paragraph(x, nr, sel, seg);
+		return MK_EXEC_OK;
+	}
+	if (!(sel & ~3))
+		return load_null(x, nr, sel, seg);
+
+	ret = find(x, nr, sel, size, &addr);
 	if (!ret)
 		ret = x->ops->read(x, addr, desc, size, MK_ACC_READ);
 	if (ret)
@@ -149,9 +174,42 @@ int mk_exec_load_segment(struct mk_exec *x, u8 nr, u16 sel, struct mk_seg *seg)
 	if (nr == MK_LDTR)
 		return MK_EXEC_OK;
 	seg->ar |= nr == MK_TR ? MK_TYPE_BUSY : MK_TYPE_ACCESSED;
-	high = desc[0] >> 32;
-	marked = high | (seg->ar & MK_AR_TYPE) << 8;
-	if (marked == high)
-		return MK_EXEC_OK;
-	return x->ops->write(x, addr + 4, &marked, 4, &high, MK_ACC_WRITE);
+	return mark(x, addr, desc[0] >> 32, seg->ar & MK_AR_TYPE, 0);
+}
+
+int mk_exec_load_tss(struct mk_exec *x, u16 sel, bool back, struct mk_seg *tss)
+{
+	const u8 bad = back ? X86_TRAP_TS : X86_TRAP_GP;
+	u64 addr, desc;
+	u8 type;
+	int ret = find(x, MK_TR, sel, 8, &addr);
+
+	if (ret == MK_EXEC_FAULT && x->fault.vector == X86_TRAP_GP)
+		x->fault.vector = bad;
+	if (!ret)
+		ret = x->ops->read(x, addr, &desc, 8, MK_ACC_READ);
+	if (ret)
+		return ret;
+	unpack(desc, tss);
+	tss->sel = sel;
+	type = tss->ar & (MK_AR_TYPE | MK_AR_S);
+	if ((type & ~MK_TYPE_BUSY) != MK_TYPE_TSS && (type & ~MK_TYPE_BUSY) != MK_TYPE_TSS_16)
+		return refuse(x, bad, sel);
+	if (!(type & MK_TYPE_BUSY) != !back)
+		return refuse(x, bad, sel);
+	if (!(tss->ar & MK_AR_P))
+		return refuse(x, X86_TRAP_NP, sel);
+	tss->ar |= MK_TYPE_BUSY;
+	return MK_EXEC_OK;
+}
+
+int mk_exec_mark_tss(struct mk_exec *x, u16 sel, bool busy)
+{
+	u64 addr;
+	u32 high;
+	int ret = find(x, MK_TR, sel, 8, &addr);
+
+	if (!ret)
+		ret = x->ops->read(x, addr + 4, &high, 4, MK_ACC_READ);
+	return ret ?: mark(x, addr, high, busy ? MK_TYPE_BUSY : 0, busy ? 0 : MK_TYPE_BUSY);
 }

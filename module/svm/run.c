@@ -276,6 +276,14 @@ static void translate(const struct vmcb *vmcb, struct mk_exit *x)
 		exception(x, vmcb);
 		break;
 	case MK_EXIT_TASK_SWITCH:
+		x->task.sel = info;
+		x->task.how = c->exit_int_info & SVM_EXITINTINFO_VALID ? MK_TASK_GATE :
+			      c->exit_info_2 & BIT_ULL(SVM_EXITINFOSHIFT_TS_REASON_IRET) ? MK_TASK_IRET :
+			      c->exit_info_2 & BIT_ULL(SVM_EXITINFOSHIFT_TS_REASON_JMP) ? MK_TASK_JMP :
+			      MK_TASK_CALL;
+		x->task.has_error = c->exit_info_2 & BIT_ULL(SVM_EXITINFOSHIFT_TS_HAS_ERROR_CODE);
+		x->task.error = c->exit_info_2;
+		break;
 	case MK_EXIT_FAIL_ENTRY:
 	case MK_EXIT_UNKNOWN:
 		x->raw.qual = info;

@@ -452,6 +452,7 @@ static void fail_entry(struct mk_cpu *cpu, struct vmx_vcpu *v, struct mk_exit *x
 static void read_exit(struct mk_cpu *cpu, struct mk_exit *x)
 {
 	bool vectoring = false;
+	u64 qual;
 	u8 flags;
 
 	/* The host's NMI: nothing else happened. */
@@ -496,8 +497,11 @@ static void read_exit(struct mk_cpu *cpu, struct mk_exit *x)
 		x->gpa = vmread(GUEST_PHYSICAL_ADDRESS);
 		break;
 	case MK_EXIT_TASK_SWITCH:
-		x->raw.qual = vmread(EXIT_QUALIFICATION);
-		x->raw.info = 0;
+		qual = vmread(EXIT_QUALIFICATION);
+		x->task.sel = qual;
+		x->task.how = qual >> 30 & 3;
+		x->task.has_error = cpu->vectoring.type && cpu->vectoring.has_error;
+		x->task.error = cpu->vectoring.error;
 		break;
 	}
 }

@@ -4,6 +4,7 @@
 
 #define X86_TRAP_DE	0
 #define X86_TRAP_UD	6
+#define X86_TRAP_TS	10
 #define X86_TRAP_NP	11
 #define X86_TRAP_SS	12
 #define X86_TRAP_GP	13
