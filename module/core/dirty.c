@@ -3,9 +3,16 @@
  * The log of guest pages that were written: a bit for each page, or a ring of
  * them for each vCPU.
  *
- * A page whose bit is not set is mapped read-only, if at all. The guest's write to
+ * What the guest writes the CPU notes in the dirty bit of the nested entry. Whoever
+ * asks for the log first moves these bits to ours, and a page is dirty that has one or
+ * the other; what is written for the guest here sets ours. A CPU that has a dirty entry
+ * cached writes on without noting it, so a flush comes between taking a bit and telling
+ * userspace, which reads the page only then.
+ *
+ * Where the CPU has no such bits, and for rings, which have to hear of a write at once,
+ * a page whose bit is not set is mapped read-only, if at all. The guest's write to
  * it faults, which sets the bit and lets the guest write until userspace takes the
- * bit; what is written for the guest here sets it, too.
+ * bit.
  *
  * With rings the same bits say which pages are in one: whoever sets a bit puts the
  * page into his ring, and the bit is taken when userspace gives the entry back
@@ -148,7 +155,7 @@ struct batch {
 	unsigned long bits;
 };
 
-/* Has a vCPU cached that it may write there? */
+/* Has a vCPU cached that it may write there unnoticed? */
 static bool watch_again(struct mk_vm *vm, struct batch *batch)
 {
 	const struct mk_slot *slot = mk_slot_by_id(vm, batch->slot);
@@ -251,6 +258,15 @@ static int move_dirty_log(struct mk_vm *vm, const struct mk_slot *slot, void __u
 	return err;
 }
 
+/* Tell userspace what was written, until it clears that: with the flush that is due then. */
+static int show_dirty_log(struct mk_vm *vm, const struct mk_slot *slot, void __user *to)
+{
+	size_t bytes = BITS_TO_LONGS(slot->npages) * sizeof(long);
+
+	mk_mmu_collect_dirty(vm, slot);
+	return copy_to_user(to, slot->dirty->bits, bytes) ? -EFAULT : 0;
+}
+
 int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log)
 {
 	const struct mk_slot *slot;
@@ -261,8 +277,7 @@ int mk_get_dirty_log(struct mk_vm *vm, const struct kvm_dirty_log *log)
 	if (IS_ERR(slot))
 		err = PTR_ERR(slot);
 	else if (vm->dirty_log_flags & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE)
-		err = copy_to_user(log->dirty_bitmap, slot->dirty->bits,
-				   BITS_TO_LONGS(slot->npages) * sizeof(long)) ? -EFAULT : 0;
+		err = show_dirty_log(vm, slot, log->dirty_bitmap);
 	else
 		err = move_dirty_log(vm, slot, log->dirty_bitmap);
 	mutex_unlock(&vm->lock);

@@ -10,8 +10,8 @@
 
 /*
  * A bit for each page of a slot that was written since userspace last took it.
- * Set by anybody who reaches the slot, by atomics; cleared under mmu_lock,
- * together with the permission to write. Outlives the array that its slot is in.
+ * Set by anybody who reaches the slot, by atomics; cleared under mmu_lock, together
+ * with what lets a vCPU write there unnoticed. Outlives the array that its slot is in.
  */
 struct mk_dirty {
 	struct rcu_head rcu;

@@ -95,7 +95,10 @@ static struct mk_slots *copy_slots(const struct mk_slots *slots, const struct mk
 static int replace_slot(struct mk_vm *vm, struct mk_slots *slots, const struct mk_slot *old,
 			const struct mk_slot *new)
 {
-	struct mk_dirty *retired = old && (!new || new->dirty != old->dirty) ? old->dirty : NULL;
+	bool logs_on = old && new && old->dirty && new->dirty == old->dirty;
+	/* At the same place, only that it logs from now on */
+	bool starts_log = old && new && new->gfn == old->gfn && new->dirty && !old->dirty;
+	struct mk_dirty *retired = old && !logs_on ? old->dirty : NULL;
 	struct mk_slots *copy = copy_slots(slots, old, new);
 
 	if (!copy) {
@@ -103,11 +106,10 @@ static int replace_slot(struct mk_vm *vm, struct mk_slots *slots, const struct m
 			kvfree(new->dirty);
 		return -ENOMEM;
 	}
-	/*
-	 * Whatever changes of a slot, what is mapped of it is forgotten: it moved,
-	 * or has to be mapped in small pages or may be mapped in large ones again.
-	 */
-	mk_mmu_publish(vm, copy, old ? old->gfn : 0, old ? old->gfn + old->npages : 0);
+	/* What is mapped of it is forgotten: it moved, or may be mapped in large pages again. */
+	mk_mmu_publish(vm, copy, starts_log ? NULL : old, logs_on);
+	if (starts_log)
+		mk_mmu_start_log(vm, new);
 	synchronize_srcu_expedited(&vm->srcu);
 	kvfree_rcu(slots, rcu);
 	kvfree_rcu(retired, rcu);

@@ -18,6 +18,8 @@
  *     back.
  *   - Where the host's entry is not good enough, the host's own fault handler
  *     makes it so. That covers what is swapped, shared, mapped by a driver.
+ *   - So the dirty bits of ours are free for the log of a slot that has one (see
+ *     core/dirty.c). Whoever takes such an entry away hands its dirty bit on.
  *
  * Knows: slots, the host's page tables. Read next: core/memory.c.
  */
@@ -26,6 +28,7 @@
 #include <linux/mem_encrypt.h>
 #include <linux/memcontrol.h>
 #include <linux/mm.h>
+#include <linux/moduleparam.h>
 #include <linux/pgtable.h>
 #include <linux/smp.h>
 #include <linux/vmstat.h>
@@ -34,6 +37,10 @@
 #include "core/dirty.h"
 #include "core/memory.h"
 #include "core/mmu.h"
+
+static bool dirty_bits = true;
+module_param(dirty_bits, bool, 0444);
+MODULE_PARM_DESC(dirty_bits, "the dirty bits of nested tables tell what a guest has written");
 
 #define ROOT_LEVEL	4	/* level 1 maps 4 KiB, 2 maps 2 MiB, 3 maps 1 GiB */
 #define ROOT_BITS	48	/* of a guest physical address */
@@ -117,6 +124,20 @@ gfn_t mk_mmu_gfn_limit(void)
 static const struct mk_slots *locked_slots(struct mk_vm *vm)
 {
 	return rcu_dereference_check(vm->slots, lockdep_is_held(&vm->mmu_lock));
+}
+
+/*
+ * Do the dirty bits of @slot's entries count? Else its pages are mapped for writing only
+ * after a fault. Rings are filled at the moment of the write, so they need the fault.
+ */
+static bool logs_by_bits(const struct mk_vm *vm, const struct mk_slot *slot)
+{
+	return slot->dirty && dirty_bits && mk_hw->caps->tdp_ad && !vm->dirty_ring_size;
+}
+
+static bool logs_by_faults(const struct mk_vm *vm, const struct mk_slot *slot)
+{
+	return slot->dirty && !logs_by_bits(vm, slot);
 }
 
 /* --- Flushing --- */
@@ -205,7 +226,8 @@ static void free_tables(struct list_head *pages)
 
 struct walk {
 	struct mk_vm *vm;
-	enum { ZAP, WRPROTECT, TEST_YOUNG, CLEAR_YOUNG, COUNT } op;
+	enum { ZAP, WRPROTECT, COLLECT, CLEAN, TEST_YOUNG, CLEAR_YOUNG, COUNT } op;
+	const struct mk_slot *slot;	/* its log gets the dirty bits that are taken; NULL: none */
 	bool hit;			/* some entry was zapped, writable, young */
 	u64 *count;			/* COUNT: how many of each size, from 4 KiB on */
 	struct list_head unlinked;	/* ZAP: free these after a flush */
@@ -214,14 +236,40 @@ struct walk {
 #define WALK(name, vm_, op_) \
 	struct walk name = { .vm = vm_, .op = op_, .unlinked = LIST_HEAD_INIT(name.unlinked) }
 
-static bool visit(const struct walk *w, u64 *entry, int level)
+static void hand_on_dirty(const struct walk *w, gfn_t gfn)
+{
+	set_bit(gfn - w->slot->gfn, w->slot->dirty->bits);
+}
+
+/* COLLECT, of a last-level table: all that a sweep of a large guest does is here. */
+static void collect(const struct walk *w, u64 *table, gfn_t start, gfn_t end)
+{
+	u64 *entry = &table[level_index(start, 1)], dirty = format()->dirty;
+
+	for (; start < end; start++, entry++) {
+		if (READ_ONCE(*entry) & dirty) {
+			clear_bit(__ffs(dirty), (unsigned long *)entry);
+			hand_on_dirty(w, start);
+		}
+	}
+}
+
+static bool visit(const struct walk *w, u64 *entry, int level, gfn_t gfn)
 {
 	u64 e = *entry;
 
 	switch (w->op) {
 	case ZAP:
-		WRITE_ONCE(*entry, 0);
+		/* The hardware sets no dirty bit where nothing is present. */
+		e = xchg(entry, 0);
+		if (w->slot && (e & format()->dirty))
+			hand_on_dirty(w, gfn);
 		return true;
+	case COLLECT:
+		break;
+	case CLEAN:
+		clear_bit(__ffs(format()->dirty), (unsigned long *)entry);
+		break;
 	case WRPROTECT:
 		/* The hardware may set accessed and dirty meanwhile; neither is missed. */
 		WRITE_ONCE(*entry, e & ~ENTRY_WRITE);
@@ -237,12 +285,42 @@ static bool visit(const struct walk *w, u64 *entry, int level)
 	return false;
 }
 
+/*
+ * Map with smaller pages what an entry of @level maps, none of them dirty. Nothing is
+ * flushed: both sizes lead to the same page. Without a spare table the entry goes, and
+ * the guest faults there once more. Returns the entry as it is then.
+ */
+static u64 split(const struct walk *w, u64 *entry, int level)
+{
+	struct page *page = take_spare_table(w->vm);
+	u64 e = *entry & ~format()->dirty, *table;
+	int i;
+
+	if (!page) {
+		WRITE_ONCE(*entry, 0);
+		return 0;
+	}
+	/* See make_entry(). */
+	if (level == 2)
+		e = (e & ~ENTRY_LARGE) | format()->exec;
+	table = page_address(page);
+	for (i = 0; i < PTRS_PER_PTE; i++)
+		table[i] = e + i * level_size(level - 1);
+	e = __sme_set(page_to_phys(page)) | format()->table;
+	smp_store_release(entry, e);
+	return e;
+}
+
 /* Visit the pages that @table, which maps at @level, has in [start, end). */
 static void walk_table(struct walk *w, u64 *table, int level, gfn_t start, gfn_t end)
 {
 	u64 pages = level_pages(level);
 	gfn_t next;
 
+	if (w->op == COLLECT && level == 1) {
+		collect(w, table, start, end);
+		return;
+	}
 	for (; start < end; start = next) {
 		u64 *entry = &table[level_index(start, level)];
 		u64 e = *entry;
@@ -250,9 +328,14 @@ static void walk_table(struct walk *w, u64 *table, int level, gfn_t start, gfn_t
 		next = min(end, (start | (pages - 1)) + 1);
 		if (!(e & ENTRY_PRESENT))
 			continue;
+		if (w->op == CLEAN && (e & ENTRY_LARGE) && level > 1) {
+			e = split(w, entry, level);
+			if (!e)
+				continue;
+		}
 		if (!is_table(e, level)) {
-			w->hit |= visit(w, entry, level);
-		} else if (w->op == ZAP && next - start == pages) {
+			w->hit |= visit(w, entry, level, start);
+		} else if (w->op == ZAP && next - start == pages && !w->slot) {
 			WRITE_ONCE(*entry, 0);
 			unlink_table(w->vm, entry_table(e), level - 1, &w->unlinked);
 			w->hit = true;
@@ -279,6 +362,7 @@ static void walk_hvas(struct walk *w, unsigned long start, unsigned long end)
 		unsigned long first = max(start, slot->hva);
 		unsigned long last = min(end - 1, slot->hva + (slot->npages << PAGE_SHIFT) - 1);
 
+		w->slot = logs_by_bits(w->vm, slot) ? slot : NULL;
 		if (first <= last)
 			walk_gfns(w, slot->gfn + ((first - slot->hva) >> PAGE_SHIFT),
 				  slot->gfn + ((last - slot->hva) >> PAGE_SHIFT) + 1);
@@ -361,10 +445,10 @@ static bool host_allows(u64 host, bool write)
 	return (host & need) == need;
 }
 
-/* May a page be writable though nobody has asked? Not where writes are counted. */
-static bool may_write(const struct mk_slot *slot, u64 host)
+/* May a page be writable though nobody has asked? Not where a fault is to tell of it. */
+static bool may_write(const struct mk_vm *vm, const struct mk_slot *slot, u64 host)
 {
-	return !slot->dirty && !(slot->flags & KVM_MEM_READONLY) && host_allows(host, true);
+	return !logs_by_faults(vm, slot) && !(slot->flags & KVM_MEM_READONLY) && host_allows(host, true);
 }
 
 /* The largest page that slot, hardware and a host's page of @level agree on. */
@@ -443,9 +527,18 @@ static u64 *find_entry(struct mk_vm *vm, gfn_t gfn, int *level)
 	}
 }
 
-/* An entry of @level for what @host, the host's entry of @host_level, says of @hva. */
+/* What makes an entry writable: dirty too where that tells nobody, so the CPU need not do it. */
+static u64 write_bits(const struct mk_vm *vm, const struct mk_slot *slot)
+{
+	return ENTRY_WRITE | (logs_by_bits(vm, slot) ? 0 : format()->dirty);
+}
+
+/*
+ * An entry of @level for what @host, the host's entry of @host_level, says of @hva.
+ * @write: 0, or write_bits()
+ */
 static u64 make_entry(const struct mk_vm *vm, unsigned long hva, int level, u64 host,
-		      int host_level, bool writable)
+		      int host_level, u64 write)
 {
 	const struct format *f = format();
 	u64 offset = hva & (level_size(host_level) - 1) & ~(level_size(level) - 1);
@@ -460,9 +553,7 @@ static u64 make_entry(const struct mk_vm *vm, unsigned long hva, int level, u64 
 		e |= ENTRY_LARGE;
 	if (level == 1 || !vm->nx_huge)
 		e |= f->exec;
-	if (writable)
-		e |= ENTRY_WRITE | f->dirty;
-	return e;
+	return e | write;
 }
 
 /*
@@ -474,6 +565,7 @@ static void map_neighbours(struct mk_vm *vm, const struct mk_slot *slot, gfn_t g
 			   const struct host *host)
 {
 	unsigned long hva = mk_slot_hva(slot, gfn);
+	u64 write = write_bits(vm, slot);
 	int i, me = line_index(gfn);
 
 	if (line_index(hva >> PAGE_SHIFT) != me || !mk_hw->caps->tdp_ad)
@@ -486,7 +578,8 @@ static void map_neighbours(struct mk_vm *vm, const struct mk_slot *slot, gfn_t g
 		    !host_allows(host->line[i], false) || is_busy(vm, there, there + PAGE_SIZE))
 			continue;
 		WRITE_ONCE(*e, make_entry(vm, there, 1, host->line[i], 1,
-					  may_write(slot, host->line[i])) & ~format()->accessed);
+					  may_write(vm, slot, host->line[i]) ? write : 0) &
+			       ~format()->accessed);
 	}
 }
 
@@ -502,7 +595,7 @@ static enum outcome map(struct mk_vcpu *v, gfn_t gfn, u32 access, unsigned long 
 	bool write = access & MK_TDP_WRITE;
 	const struct mk_slot *slot;
 	struct host host;
-	u64 need, *entry;
+	u64 need, *entry, writable = 0;
 	int level;
 
 	slot = mk_slot_find(locked_slots(vm), gfn);
@@ -530,9 +623,11 @@ static enum outcome map(struct mk_vcpu *v, gfn_t gfn, u32 access, unsigned long 
 	if ((*entry & need) == need)
 		return MAPPED;
 
-	WRITE_ONCE(*entry, make_entry(vm, *hva, level, host.entry, host.level,
-				      write || may_write(slot, host.entry)));
-	if (write && slot->dirty)
+	/* Nothing writable is replaced here, so no dirty bit is lost. */
+	if (write || may_write(vm, slot, host.entry))
+		writable = write_bits(vm, slot);
+	WRITE_ONCE(*entry, make_entry(vm, *hva, level, host.entry, host.level, writable));
+	if (write && logs_by_faults(vm, slot))
 		mk_dirty_mark(v, slot, gfn - slot->gfn);
 	if (host.level == 1)
 		map_neighbours(vm, slot, gfn, entry, &host);
@@ -627,17 +722,65 @@ void mk_mmu_count(struct mk_vm *vm, u64 pages[3])
 
 /* --- Changes of slots --- */
 
-void mk_mmu_publish(struct mk_vm *vm, struct mk_slots *slots, gfn_t start, gfn_t end)
+void mk_mmu_publish(struct mk_vm *vm, struct mk_slots *slots, const struct mk_slot *gone,
+		    bool logs_on)
 {
 	WALK(w, vm, ZAP);
 
 	spin_lock(&vm->mmu_lock);
 	rcu_assign_pointer(vm->slots, slots);
-	walk_gfns(&w, start, end);
+	if (logs_on && logs_by_bits(vm, gone)) {
+		/* No CPU finds an entry to make dirty afterwards, in tables that are unlinked. */
+		w.slot = gone;
+		walk_gfns(&w, gone->gfn, gone->gfn + gone->npages);
+		w.slot = NULL;
+	}
+	if (gone)
+		walk_gfns(&w, gone->gfn, gone->gfn + gone->npages);
 	if (w.hit)
 		flush(vm);
 	spin_unlock(&vm->mmu_lock);
 	free_tables(&w.unlinked);
+}
+
+void mk_mmu_start_log(struct mk_vm *vm, const struct mk_slot *slot)
+{
+	gfn_t start, next, end = slot->gfn + slot->npages;
+	WALK(w, vm, logs_by_bits(vm, slot) ? CLEAN : ZAP);
+
+	for (start = slot->gfn; start < end; start = next) {
+		next = min(end, (start | (level_pages(2) - 1)) + 1);
+		if (w.op == CLEAN && list_empty_careful(&vm->spare_tables))
+			add_spare_tables(vm);
+		spin_lock(&vm->mmu_lock);
+		walk_gfns(&w, start, next);
+		spin_unlock(&vm->mmu_lock);
+		cond_resched();
+	}
+	mk_mmu_flush(vm);
+	free_tables(&w.unlinked);
+}
+
+/* The pages of a word of a slot's bits, the first of which is @page. */
+static void walk_word(struct walk *w, const struct mk_slot *slot, unsigned long page)
+{
+	walk_gfns(w, slot->gfn + page, slot->gfn + min(page + BITS_PER_LONG, slot->npages));
+}
+
+void mk_mmu_collect_dirty(struct mk_vm *vm, const struct mk_slot *slot)
+{
+	unsigned long page;
+	WALK(w, vm, COLLECT);
+
+	if (!logs_by_bits(vm, slot))
+		return;
+	w.slot = slot;
+	spin_lock(&vm->mmu_lock);
+	for (page = 0; page < slot->npages; page += BITS_PER_LONG) {
+		walk_word(&w, slot, page);
+		cond_resched_lock(&vm->mmu_lock);
+	}
+	spin_unlock(&vm->mmu_lock);
 }
 
 bool mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t first,
@@ -645,18 +788,24 @@ bool mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t firs
 {
 	atomic_long_t *dirty = (atomic_long_t *)&slot->dirty->bits[first];
 	unsigned long page = first * BITS_PER_LONG;
+	bool by_bits = logs_by_bits(vm, slot);
 	size_t i;
-	WALK(w, vm, WRPROTECT);
+	WALK(w, vm, by_bits ? COLLECT : WRPROTECT);
 
+	w.slot = slot;
 	spin_lock(&vm->mmu_lock);
 	for (i = 0; i < longs; i++, page += BITS_PER_LONG) {
+		if (by_bits)
+			walk_word(&w, slot, page);
 		bits[i] &= atomic_long_read(&dirty[i]);
-		if (!bits[i])
-			continue;
-		bits[i] &= atomic_long_fetch_andnot(bits[i], &dirty[i]);
-		/* A neighbour that stays dirty will say so once more: no harm in that. */
-		walk_gfns(&w, slot->gfn + page,
-			  slot->gfn + min(page + BITS_PER_LONG, slot->npages));
+		if (bits[i]) {
+			bits[i] &= atomic_long_fetch_andnot(bits[i], &dirty[i]);
+			/* A neighbour that stays dirty will say so once more: no harm in that. */
+			if (!by_bits)
+				walk_word(&w, slot, page);
+			else
+				w.hit = true;	/* perhaps found earlier, without a flush */
+		}
 		cond_resched_lock(&vm->mmu_lock);
 	}
 	spin_unlock(&vm->mmu_lock);

@@ -43,16 +43,28 @@ void mk_mmu_count(struct mk_vm *vm, u64 pages[3]);
 
 /**
  * mk_mmu_publish - put new slots in place of the old
- * @start: first guest frame of what the old slots had and the new have not
- * @end:   behind the last
+ * @gone: what the old slots had and the new have not, or NULL
+ * @logs_on: its log is complete afterwards, for it goes on elsewhere
  *
- * Nothing is mapped for [@start, @end) afterwards, on any vCPU. Both happen in
+ * Nothing is mapped for @gone afterwards, on any vCPU. Both happen in
  * one step: a notifier between them would look through the new slots for what
  * the old ones mapped, and not find it.
  *
  * Context: vm->lock held.
  */
-void mk_mmu_publish(struct mk_vm *vm, struct mk_slots *slots, gfn_t start, gfn_t end);
+void mk_mmu_publish(struct mk_vm *vm, struct mk_slots *slots, const struct mk_slot *gone,
+		    bool logs_on);
+
+/**
+ * mk_mmu_start_log - watch a slot for writes that was not watched before
+ * @slot: logs dirty pages, and is published
+ *
+ * What a vCPU writes from the return on is logged. Context: vm->lock held, may sleep.
+ */
+void mk_mmu_start_log(struct mk_vm *vm, const struct mk_slot *slot);
+
+/* Bring all that vCPUs have written until now to the log of @slot. vm->lock held, may sleep. */
+void mk_mmu_collect_dirty(struct mk_vm *vm, const struct mk_slot *slot);
 
 /**
  * mk_mmu_take_dirty - take dirty bits away, and start to watch these pages again
