@@ -4,6 +4,7 @@
  * KVM_CLEAR_DIRTY_LOG, and the dirty rings.
  */
 #include <kselftest_harness.h>
+#include <sys/wait.h>
 #include "guest.h"
 
 #define SIZE	(16 * PAGE)
@@ -131,6 +132,177 @@ TEST_F(dirty, dirty_log_cleared_by_hand)
 	EXPECT_EQ(clear_pages(g, 0, 16, ~0ull), 0);
 	ASSERT_TRUE(agent_write(g, GPA + 7 * PAGE, 4));
 	EXPECT_EQ(dirty_pages(g), BIT(7));
+}
+
+static u32 guest_fills(u64 pages)
+{
+	for (u64 page = 0; page < pages; page++)
+		*(volatile u64 *)(GPA + page * PAGE) = page;
+	return 0;
+}
+
+static u64 *dirty_words(struct guest *g)
+{
+	static u64 words[PAGES / 64];
+	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = words };
+
+	must(g->vm, KVM_GET_DIRTY_LOG, &log);
+	return words;
+}
+
+/* How many pages are dirty from the first one on, if those are all; else -1. */
+static int dirty_in_front(struct guest *g)
+{
+	u64 *words = dirty_words(g);
+	int page, front = 0;
+
+	for (page = 0; page < (int)PAGES; page++)
+		if (words[page / 64] & BIT(page % 64)) {
+			if (page != front)
+				return -1;
+			front++;
+		}
+	return front;
+}
+
+static u32 fill(struct guest *g, u64 pages)
+{
+	guest_call(g, guest_fills, pages);
+	return guest_finish(g);
+}
+
+/* More than the CPU's own log holds, if it has one. */
+TEST_F(dirty, many_pages)
+{
+	struct guest *g = &self->g;
+
+	ASSERT_EQ(SLOT(1, GPA, self->memory, PAGES * PAGE, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	for (int round = 0; round < 2; round++) {
+		fill(g, 600);
+		EXPECT_EQ(dirty_in_front(g), 600);
+		EXPECT_EQ(dirty_in_front(g), 0);
+		fill(g, PAGES);
+		fill(g, 600);
+		EXPECT_EQ(dirty_in_front(g), PAGES);
+		EXPECT_EQ(dirty_in_front(g), 0);
+	}
+}
+
+TEST_F(dirty, off_and_on_again)
+{
+	struct guest *g = &self->g;
+
+	for (int round = 0; round < 3; round++) {
+		ASSERT_EQ(SLOT(1, GPA, self->memory, PAGES * PAGE, 0), 0);
+		fill(g, PAGES);
+		ASSERT_EQ(SLOT(1, GPA, self->memory, PAGES * PAGE, KVM_MEM_LOG_DIRTY_PAGES), 0);
+		EXPECT_EQ(dirty_in_front(g), 0);
+		fill(g, 100);
+		EXPECT_EQ(dirty_in_front(g), 100);
+		/* This one nobody asks for before it goes off. */
+		fill(g, 200);
+	}
+}
+
+/* The host takes its pages away from the guest, and the log remains. */
+TEST_F(dirty, what_is_unmapped_was_written)
+{
+	struct guest *g = &self->g;
+
+	ASSERT_EQ(SLOT(1, GPA, self->memory, PAGES * PAGE, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	fill(g, PAGES);
+	EXPECT_EQ(dirty_in_front(g), PAGES);
+	fill(g, 1200);
+	ASSERT_EQ(mprotect(self->memory, PAGES * PAGE, PROT_READ), 0);
+	ASSERT_EQ(mprotect(self->memory, PAGES * PAGE, PROT_READ | PROT_WRITE), 0);
+	EXPECT_EQ(dirty_in_front(g), 1200);
+	EXPECT_EQ(dirty_in_front(g), 0);
+	fill(g, 7);
+	EXPECT_EQ(dirty_in_front(g), 7);
+}
+
+TEST_F(dirty, moves_with_its_slot)
+{
+	struct guest *g = &self->g;
+	u64 value;
+
+	ASSERT_EQ(SLOT(1, GPA, self->memory, SIZE, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	agent_start(g);
+	ASSERT_TRUE(agent_write(g, GPA + 3 * PAGE, 1));
+	ASSERT_EQ(SLOT(1, GPA + SIZE, self->memory, SIZE, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	ASSERT_TRUE(agent_write(g, GPA + SIZE + 5 * PAGE, 2));
+	ASSERT_TRUE(agent_read(g, GPA + SIZE + 7 * PAGE, &value));
+	EXPECT_EQ(dirty_pages(g), BIT(3) | BIT(5));
+	EXPECT_EQ(dirty_pages(g), 0);
+}
+
+/* What was one page for the hardware is logged as many. */
+TEST_F(dirty, large_pages)
+{
+	struct guest *g = &self->g;
+	u8 *area = mmap(NULL, 3 * HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	u8 *memory = (u8 *)(((uintptr_t)area + HUGE - 1) & ~(HUGE - 1));
+	u64 bits[2 * HUGE / PAGE / 64];
+	struct kvm_dirty_log log = { .slot = 1, .dirty_bitmap = bits };
+
+	ASSERT_NE(area, MAP_FAILED);
+	madvise(memory, 2 * HUGE, MADV_HUGEPAGE);
+	agent_start(g);
+	for (int round = 0; round < 2; round++) {
+		ASSERT_EQ(SLOT(1, GPA, memory, 2 * HUGE, 0), 0);
+		ASSERT_TRUE(agent_write(g, GPA, 1));
+		ASSERT_TRUE(agent_write(g, GPA + HUGE, 2));
+		ASSERT_EQ(SLOT(1, GPA, memory, 2 * HUGE, KVM_MEM_LOG_DIRTY_PAGES), 0);
+		ASSERT_TRUE(agent_write(g, GPA + 66 * PAGE, 0x1234 + round));
+		ASSERT_TRUE(agent_write(g, GPA + 2 * HUGE - 8, 0x5678 + round));
+		EXPECT_EQ(*(u64 *)(memory + 66 * PAGE), 0x1234 + round);
+		EXPECT_EQ(*(u64 *)(memory + 2 * HUGE - 8), 0x5678 + round);
+		must(g->vm, KVM_GET_DIRTY_LOG, &log);
+		for (u32 i = 0; i < sizeof(bits) / 8; i++)
+			EXPECT_EQ(bits[i], i == 1 ? BIT(2) : i == 15 ? BIT(63) : 0);
+	}
+	ASSERT_EQ(SLOT(1, GPA, memory, 0, 0), 0);
+	munmap(area, 3 * HUGE);
+}
+
+static volatile u64 stop;
+
+static u32 guest_writes_and_waits(u64 pages)
+{
+	sti();			/* as in signals.c */
+	guest_fills(pages);
+	*(volatile u64 *)(GPA + pages * PAGE) = 1;
+	while (!stop)
+		;
+	return 0;
+}
+
+static void *run_guest(void *arg)
+{
+	guest_finish(arg);
+	return NULL;
+}
+
+/* A vCPU that is in the guest has nothing for itself. */
+TEST_F(dirty, while_it_runs)
+{
+	struct guest *g = &self->g;
+	pthread_t thread;
+
+	ASSERT_EQ(SLOT(1, GPA, self->memory, PAGES * PAGE, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	for (int round = 0; round < 3; round++) {
+		*guest_var(g, stop) = 0;
+		guest_call(g, guest_writes_and_waits, 99);
+		ASSERT_EQ(pthread_create(&thread, NULL, run_guest, g), 0);
+		while (!*(volatile u64 *)(self->memory + 99 * PAGE))
+			usleep(100);
+		EXPECT_EQ(dirty_in_front(g), 100);
+		EXPECT_EQ(dirty_in_front(g), 0);
+		*guest_var(g, stop) = 1;
+		pthread_join(thread, NULL);
+		EXPECT_EQ(dirty_in_front(g), 0);
+		self->memory[99 * PAGE] = 0;
+	}
 }
 
 /* --- Rings --- */
@@ -300,13 +472,6 @@ TEST_F(ring, names_what_was_written_for_the_guest)
 	EXPECT_EQ(seen, BIT(3) | BIT(4));
 }
 
-static u32 guest_fills(u64 pages)
-{
-	for (u64 page = 0; page < pages; page++)
-		*(volatile u64 *)(GPA + page * PAGE) = page;
-	return 0;
-}
-
 /* A full ring keeps the guest out until there is room; nothing is lost. */
 TEST_F(ring, full)
 {
@@ -370,13 +535,12 @@ TEST_F(ring, nonsense_in_it)
 
 /* --- A guest writes while its memory is copied --- */
 
-static volatile u64 stop;
-
 static u32 guest_scribbles(u64 seed)
 {
 	u64 random = seed;
 	u32 written = 0;
 
+	sti();			/* as in signals.c */
 	for (; !stop; written++) {
 		random = random * 6364136223846793005ull + 1442695040888963407ull;
 		*(volatile u64 *)(GPA + (random >> 33) % PAGES * PAGE) = random;
@@ -391,6 +555,7 @@ struct race {
 	struct kvm_dirty_gfn *entries;	/* NULL: bits */
 	u32 next;
 	bool by_hand;			/* with KVM_CLEAR_DIRTY_LOG */
+	bool forks;			/* so that the guest's pages are replaced by copies */
 	u32 copied;			/* pages */
 	volatile bool full;
 	bool failed;
@@ -432,12 +597,23 @@ static void copy_by_ring(struct race *r)
 	r->full = false;
 }
 
+static void fork_once(void)
+{
+	pid_t child = fork();
+
+	if (!child)
+		_exit(0);
+	waitpid(child, NULL, 0);
+}
+
 static void *copier(void *arg)
 {
 	struct race *r = arg;
 	int rounds = getenv("MINIKVM_THOROUGH") ? 3000 : 100;
 
 	for (int i = 0; i < rounds; i++) {
+		if (r->forks && i % 4 == 0)
+			fork_once();
 		r->entries ? copy_by_ring(r) : copy_by_bits(r);
 		urgent_pause();
 	}
@@ -487,6 +663,12 @@ TEST_F_TIMEOUT(dirty, nothing_is_lost_by_hand, 240)
 	ASSERT_EQ(SLOT(1, GPA, self->memory, PAGES * PAGE, KVM_MEM_LOG_DIRTY_PAGES), 0);
 	race(_metadata, (struct race){
 		.g = &self->g, .memory = self->memory, .by_hand = true });
+}
+
+TEST_F_TIMEOUT(dirty, nothing_is_lost_with_its_page, 240)
+{
+	ASSERT_EQ(SLOT(1, GPA, self->memory, PAGES * PAGE, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	race(_metadata, (struct race){ .g = &self->g, .memory = self->memory, .forks = true });
 }
 
 TEST_F_TIMEOUT(ring, nothing_is_lost, 240)
