@@ -241,15 +241,27 @@ static void hand_on_dirty(const struct walk *w, gfn_t gfn)
 	set_bit(gfn - w->slot->gfn, w->slot->dirty->bits);
 }
 
-/* COLLECT, of a last-level table: all that a sweep of a large guest does is here. */
+static u64 any_of_line(const u64 *e)
+{
+	return e[0] | e[1] | e[2] | e[3] | e[4] | e[5] | e[6] | e[7];
+}
+
+/* COLLECT, of a last-level table. Most of a large guest is clean: a glance at each line tells. */
 static void collect(const struct walk *w, u64 *table, gfn_t start, gfn_t end)
 {
-	u64 *entry = &table[level_index(start, 1)], dirty = format()->dirty;
+	u64 dirty = format()->dirty;
+	gfn_t gfn;
 
-	for (; start < end; start++, entry++) {
-		if (READ_ONCE(*entry) & dirty) {
-			clear_bit(__ffs(dirty), (unsigned long *)entry);
-			hand_on_dirty(w, start);
+	static_assert(LINE == 8);
+	for (; start < end; start = ALIGN(start + 1, LINE)) {
+		u64 *line = &table[level_index(start, 1) & ~(LINE - 1)];
+
+		if (!(any_of_line(line) & dirty))
+			continue;
+		for (gfn = start; gfn < end && gfn < ALIGN(start + 1, LINE); gfn++) {
+			if (!test_and_clear_bit(__ffs(dirty), (unsigned long *)&line[gfn % LINE]))
+				continue;
+			hand_on_dirty(w, gfn);
 		}
 	}
 }
@@ -761,11 +773,13 @@ void mk_mmu_start_log(struct mk_vm *vm, const struct mk_slot *slot)
 	free_tables(&w.unlinked);
 }
 
-/* The pages of a word of a slot's bits, the first of which is @page. */
-static void walk_word(struct walk *w, const struct mk_slot *slot, unsigned long page)
+/* @n pages of @slot from @page on, at its end fewer */
+static void walk_pages(struct walk *w, const struct mk_slot *slot, unsigned long page, size_t n)
 {
-	walk_gfns(w, slot->gfn + page, slot->gfn + min(page + BITS_PER_LONG, slot->npages));
+	walk_gfns(w, slot->gfn + page, slot->gfn + min(page + n, slot->npages));
 }
+
+#define SWEEP	PTRS_PER_PTE	/* pages that are collected at a time */
 
 void mk_mmu_collect_dirty(struct mk_vm *vm, const struct mk_slot *slot)
 {
@@ -776,8 +790,8 @@ void mk_mmu_collect_dirty(struct mk_vm *vm, const struct mk_slot *slot)
 		return;
 	w.slot = slot;
 	spin_lock(&vm->mmu_lock);
-	for (page = 0; page < slot->npages; page += BITS_PER_LONG) {
-		walk_word(&w, slot, page);
+	for (page = 0; page < slot->npages; page += SWEEP) {
+		walk_pages(&w, slot, page, SWEEP);
 		cond_resched_lock(&vm->mmu_lock);
 	}
 	spin_unlock(&vm->mmu_lock);
@@ -795,14 +809,14 @@ bool mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t firs
 	w.slot = slot;
 	spin_lock(&vm->mmu_lock);
 	for (i = 0; i < longs; i++, page += BITS_PER_LONG) {
-		if (by_bits)
-			walk_word(&w, slot, page);
+		if (by_bits && i % (SWEEP / BITS_PER_LONG) == 0)
+			walk_pages(&w, slot, page, min_t(size_t, SWEEP, (longs - i) * BITS_PER_LONG));
 		bits[i] &= atomic_long_read(&dirty[i]);
 		if (bits[i]) {
 			bits[i] &= atomic_long_fetch_andnot(bits[i], &dirty[i]);
 			/* A neighbour that stays dirty will say so once more: no harm in that. */
 			if (!by_bits)
-				walk_word(&w, slot, page);
+				walk_pages(&w, slot, page, BITS_PER_LONG);
 			else
 				w.hit = true;	/* perhaps found earlier, without a flush */
 		}
