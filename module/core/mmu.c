@@ -228,7 +228,7 @@ struct walk {
 	struct mk_vm *vm;
 	enum { ZAP, WRPROTECT, COLLECT, CLEAN, TEST_YOUNG, CLEAR_YOUNG, COUNT } op;
 	const struct mk_slot *slot;	/* its log gets the dirty bits that are taken; NULL: none */
-	bool hit;			/* some entry was zapped, writable, young */
+	bool hit;			/* some entry was zapped, writable, young, or a page taken */
 	u64 *count;			/* COUNT: how many of each size, from 4 KiB on */
 	struct list_head unlinked;	/* ZAP: free these after a flush */
 };
@@ -258,11 +258,9 @@ static void collect(const struct walk *w, u64 *table, gfn_t start, gfn_t end)
 
 		if (!(any_of_line(line) & dirty))
 			continue;
-		for (gfn = start; gfn < end && gfn < ALIGN(start + 1, LINE); gfn++) {
-			if (!test_and_clear_bit(__ffs(dirty), (unsigned long *)&line[gfn % LINE]))
-				continue;
-			hand_on_dirty(w, gfn);
-		}
+		for (gfn = start; gfn < min(end, ALIGN(start + 1, LINE)); gfn++)
+			if (test_and_clear_bit(__ffs(dirty), (unsigned long *)&line[gfn % LINE]))
+				hand_on_dirty(w, gfn);
 	}
 }
 
@@ -298,9 +296,11 @@ static bool visit(const struct walk *w, u64 *entry, int level, gfn_t gfn)
 }
 
 /*
- * Map with smaller pages what an entry of @level maps, none of them dirty. Nothing is
- * flushed: both sizes lead to the same page. Without a spare table the entry goes, and
- * the guest faults there once more. Returns the entry as it is then.
+ * Map with smaller pages what an entry of @level maps, none of them dirty. A CPU may have
+ * both sizes cached until the flush: they lead to the same page, and code is never fetched
+ * through the large one where that would be a machine check (nx_huge). Without a spare
+ * table the entry goes, and the guest faults there once more. Returns the entry as it is
+ * then.
  */
 static u64 split(const struct walk *w, u64 *entry, int level)
 {
@@ -460,7 +460,8 @@ static bool host_allows(u64 host, bool write)
 /* May a page be writable though nobody has asked? Not where a fault is to tell of it. */
 static bool may_write(const struct mk_vm *vm, const struct mk_slot *slot, u64 host)
 {
-	return !logs_by_faults(vm, slot) && !(slot->flags & KVM_MEM_READONLY) && host_allows(host, true);
+	return !logs_by_faults(vm, slot) && !(slot->flags & KVM_MEM_READONLY) &&
+	       host_allows(host, true);
 }
 
 /* The largest page that slot, hardware and a host's page of @level agree on. */
@@ -779,7 +780,7 @@ static void walk_pages(struct walk *w, const struct mk_slot *slot, unsigned long
 	walk_gfns(w, slot->gfn + page, slot->gfn + min(page + n, slot->npages));
 }
 
-#define SWEEP	PTRS_PER_PTE	/* pages that are collected at a time */
+#define SWEEP	(size_t)PTRS_PER_PTE	/* pages that are collected at a time */
 
 void mk_mmu_collect_dirty(struct mk_vm *vm, const struct mk_slot *slot)
 {
@@ -810,7 +811,7 @@ bool mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t firs
 	spin_lock(&vm->mmu_lock);
 	for (i = 0; i < longs; i++, page += BITS_PER_LONG) {
 		if (by_bits && i % (SWEEP / BITS_PER_LONG) == 0)
-			walk_pages(&w, slot, page, min_t(size_t, SWEEP, (longs - i) * BITS_PER_LONG));
+			walk_pages(&w, slot, page, min(SWEEP, (longs - i) * BITS_PER_LONG));
 		bits[i] &= atomic_long_read(&dirty[i]);
 		if (bits[i]) {
 			bits[i] &= atomic_long_fetch_andnot(bits[i], &dirty[i]);
