@@ -224,4 +224,144 @@ TEST_F(slots, huge)
 	munmap(huge, bytes);
 }
 
+/* Places side by side, in which each slot has one page, of its own. */
+#define CROWD	60
+#define PLACES	(2 * CROWD)
+
+struct crowd {
+	struct guest *g;
+	u8 *memory;
+	int at[PLACES];			/* slot, or 0 */
+	int place[CROWD + 1];		/* of a slot, or -1 */
+};
+
+static u64 place_gpa(int place)
+{
+	return GPA + place * PAGE;
+}
+
+static bool place_is_right(struct crowd *crowd, int place)
+{
+	int slot = crowd->at[place];
+	u64 value = 0;
+
+	if (agent_read(crowd->g, place_gpa(place), &value))
+		return slot && value == 0x1000u + slot;
+	agent_finish(crowd->g);
+	return !slot;
+}
+
+/* Into a place, empty or not; or away, for place -1. */
+static int crowd_put(struct crowd *crowd, int slot, int place)
+{
+	int from = crowd->place[slot];
+	u8 *page = crowd->memory + (slot - 1) * PAGE;
+	int error = guest_slot(crowd->g, slot, place_gpa(place < 0 ? from : place), page,
+			       place < 0 ? 0 : PAGE, 0);
+
+	if (error)
+		return error;
+	if (from >= 0)
+		crowd->at[from] = 0;
+	if (place >= 0)
+		crowd->at[place] = slot;
+	crowd->place[slot] = place;
+	return 0;
+}
+
+/* Created, moved and deleted in any order, with neighbours on both sides. */
+TEST_F(slots, crowd)
+{
+	struct crowd crowd = {
+		.g = &self->g,
+		.memory = mmap(NULL, CROWD * PAGE, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+	};
+	u32 random = 1;
+
+	ASSERT_NE(crowd.memory, MAP_FAILED);
+	agent_start(&self->g);
+	for (int slot = 1; slot <= CROWD; slot++) {
+		crowd.place[slot] = -1;
+		*(u64 *)(crowd.memory + (slot - 1) * PAGE) = 0x1000 + slot;
+		/* Every second place, those at the end first. */
+		ASSERT_EQ(crowd_put(&crowd, slot, PLACES - 2 * slot), 0);
+	}
+	for (int step = 0; step < 200; step++) {
+		int slot, from, to;
+
+		random = random * 1664525 + 1013904223;
+		slot = 1 + (random >> 8) % CROWD;
+		from = crowd.place[slot];
+		to = (random >> 16) % PLACES;
+		if (from >= 0 && step % 4 == 0)
+			to = -1;
+		if (to >= 0 && crowd.at[to] && crowd.at[to] != slot) {
+			ASSERT_EQ(crowd_put(&crowd, slot, to), -EEXIST);
+		} else {
+			ASSERT_EQ(crowd_put(&crowd, slot, to), 0);
+		}
+		if (from >= 0)
+			ASSERT_TRUE(place_is_right(&crowd, from));
+		if (to >= 0)
+			ASSERT_TRUE(place_is_right(&crowd, to));
+		ASSERT_TRUE(place_is_right(&crowd, step % PLACES));
+	}
+	for (int place = 0; place < PLACES; place++)
+		ASSERT_TRUE(place_is_right(&crowd, place));
+	munmap(crowd.memory, CROWD * PAGE);
+}
+
+/*
+ * A PC with 4 GiB: up to 3 GiB, and on behind the devices' hole.  The host may have
+ * less; only what is touched takes any.
+ */
+TEST_F(slots, memory_beyond_4_gib)
+{
+	const u64 gib = 1ul << 30, low_end = 3 * gib, high = 4 * gib;
+	const u64 high_end = high + gib + 16 * HUGE, step = 251 * (gib >> 10) + 5 * PAGE;
+	const u64 bytes = low_end + high_end - high;
+	struct guest *g = &self->g;
+	u64 *pdpt = guest_at(g, GUEST_PDPT), *pd = guest_at(g, GUEST_FREE);
+	u64 value;
+	u8 *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	ASSERT_NE(memory, MAP_FAILED);
+	ASSERT_EQ(SLOT(1, GUEST_MEM, memory + GUEST_MEM, low_end - GUEST_MEM, 0), 0);
+	ASSERT_EQ(SLOT(2, high, memory + low_end, high_end - high, 0), 0);
+	agent_start(g);
+	/* The guest's own tables end at 4 GiB; two more. */
+	for (u64 i = 0; i < 1024; i++)
+		pd[i] = (high + i * HUGE) | 7 | BIT(7);
+	for (u64 i = 0; i < 2; i++)
+		pdpt[4 + i] = (GUEST_FREE + i * PAGE) | 7;
+
+	for (u64 gpa = GUEST_MEM; gpa < high_end; gpa += step) {
+		if (gpa < low_end || gpa >= high)
+			ASSERT_TRUE(agent_write(g, gpa, ~gpa));
+	}
+	ASSERT_TRUE(agent_write(g, low_end - 8, 1));
+	ASSERT_TRUE(agent_write(g, high, 2));
+	ASSERT_TRUE(agent_write(g, high_end - 8, 3));
+	for (u64 gpa = GUEST_MEM; gpa < high_end; gpa += step) {
+		if (gpa >= low_end && gpa < high)
+			continue;
+		ASSERT_EQ(*(u64 *)(memory + gpa - (gpa < high ? 0 : high - low_end)), ~gpa);
+		ASSERT_TRUE(agent_read(g, gpa, &value));
+		ASSERT_EQ(value, ~gpa);
+	}
+	EXPECT_EQ(*(u64 *)(memory + low_end - 8), 1);
+	EXPECT_EQ(*(u64 *)(memory + low_end), 2);
+	EXPECT_EQ(*(u64 *)(memory + bytes - 8), 3);
+
+	EXPECT_FALSE(agent_read(g, low_end, &value));
+	agent_finish(g);
+	EXPECT_FALSE(agent_read(g, high - 8, &value));
+	agent_finish(g);
+	EXPECT_FALSE(agent_write(g, high_end, 4));
+	agent_finish(g);
+	munmap(memory, bytes);
+}
+
 SELFTEST_MAIN
