@@ -3,8 +3,8 @@
 #
 # QEMU as Debian ships it: each one that is there (qemu-7.2, qemu-10.0) must start
 # Debian's kernel from its BIOS, and end when the guest powers off; also where its
-# monitor stops it, resets it, moves it to another QEMU or back in time meanwhile, and
-# where a debugger looks at its BIOS.
+# monitor stops it, resets it, moves it to another QEMU or back in time meanwhile, where
+# a debugger looks at its BIOS, where GRUB starts it from a disk, and with a network.
 #
 # usage: qemu.sh [DEVICE]
 #
@@ -12,7 +12,7 @@
 # crashes QEMU's emulation of SVM.
 # $MINIKVM_GUEST has bzImage or vmlinux, and initrd (default: /guest). QEMU before 9
 # knows no other path than /dev/kvm, which is made to lead to DEVICE where nothing is
-# there.
+# there. /vmm/grub is what a disk with GRUB begins with (scripts/lib/vmm.sh).
 
 device=${1:-${MINIKVM_DEVICE:-/dev/minikvm}}
 guest=${MINIKVM_GUEST:-/guest}
@@ -20,16 +20,20 @@ guest=${MINIKVM_GUEST:-/guest}
 skip() { echo "1..0 # SKIP $1"; exit 4; }
 [ -e "$device" ] || skip "$device is not there"
 kernel=$guest/bzImage
+# Bochs is long about unpacking it.
+[ "$MINIKVM_MACHINE" != vmx ] || kernel=$guest/vmlinux
 [ -e "$kernel" ] || kernel=$guest/vmlinux
 [ -e "$kernel" ] || skip "no guest in $guest"
 ls /bin/qemu-* >/dev/null 2>&1 || skip "no QEMU here"
 [ -e /dev/kvm ] || ln -s "$device" /dev/kvm
+# Through it QEMU speaks with a command that a guest's connection goes to.
+ip link set lo up 2>/dev/null
 # shellcheck disable=SC3045 # busybox has it
 ulimit -c 0
 
 out=$(mktemp) || exit 1
 disk=$out.disk
-trap 'rm -f "$out"*' EXIT
+trap 'rm -rf "$out"*' EXIT
 truncate -s 2M "$disk"
 nr=0
 failed=0
@@ -44,13 +48,16 @@ accel() {
 	esac
 }
 
-# start QEMU ACCEL-OPTIONS OPTION...: its status; the guest's console is in $out.
-start() {
+# run QEMU ACCEL-OPTIONS OPTION...: its status; the guest's console is in $out.
+run() {
 	qemu=$1 options=$2
 	shift 2
 	timeout 180 "$qemu" -accel "$(accel "$qemu")$options" -m 256 -nographic -nodefaults -serial stdio \
-		-kernel "$kernel" -initrd "$guest/initrd" "$@" </dev/null >>"$out" 2>&1
+		"$@" </dev/null >>"$out" 2>&1
 }
+
+# The same with Debian's kernel.
+start() { run "$@" -kernel "$kernel" -initrd "$guest/initrd"; }
 
 # verdict NAME STATUS
 verdict() {
@@ -72,6 +79,77 @@ boot() {
 	shift
 	start "$@" -no-reboot -append "$cmdline quiet"
 	verdict "$name" $?
+}
+
+# A partition that GRUB reads, with its menu and what that starts.
+make_grub_disk() {
+	rm -rf "$out.files"
+	mkdir -p "$out.files/grub"
+	ln -s "$guest/bzImage" "$guest/initrd" "$out.files/"
+	cat >"$out.files/grub/grub.cfg" <<-END
+	serial
+	terminal_output serial
+	set timeout=1
+	menuentry Linux {
+		linux /bzImage $cmdline quiet
+		initrd /initrd
+	}
+	END
+	{
+		cat /vmm/grub
+		tar -chf - -C "$out.files" bzImage initrd grub
+	} >"$disk.grub"
+	truncate -s 65M "$disk.grub"
+	rm -r "$out.files"
+}
+
+# The BIOS starts GRUB, which reads its menu and Linux through the BIOS.
+grub() {
+	name="pc, GRUB from a disk"
+	if ! [ -e "$guest/bzImage" ] || ! [ -e /vmm/grub ]; then
+		nr=$((nr + 1))
+		echo "ok $nr $1 $name # SKIP no bzImage or no GRUB here"
+		return
+	fi
+	[ -e "$disk.grub" ] || make_grub_disk
+	run "$1" "" -M pc -cpu host -no-reboot -drive "file=$disk.grub,format=raw,if=virtio"
+	status=$?
+	grep -aq "Booting .Linux'" "$out" || status="$status, not by GRUB"
+	verdict "$name" "$status"
+}
+
+# traced EVENT: has QEMU done it? A route is an irqfd's.
+traced() {
+	grep -aq "$1" "$out.trace" || status="$status, no $1"
+}
+
+# networked NAME QEMU ACCEL-OPTIONS OPTION...: a card whose queues are ioeventfds, and a
+# disk that a thread of its own serves, by ioeventfds and irqfds (without vhost QEMU has
+# no irqfds for a card). See scripts/l2/net for what is done with them.
+networked() {
+	name=$1
+	shift
+	head -c 1048576 /dev/urandom >"$out.sent"
+	sum=$(md5sum <"$out.sent")
+	net="user,id=net,restrict=on,guestfwd=tcp:10.0.2.100:8-cmd:cat $out.sent"
+	start "$@" -no-reboot -append "$cmdline quiet minikvm.net" -D "$out.trace" \
+		-trace kvm_set_ioeventfd_mmio -trace kvm_irqchip_add_msi_route -trace virtio_notify_irqfd \
+		-netdev "$net,guestfwd=tcp:10.0.2.100:9-cmd:md5sum" \
+		-device virtio-net-pci,netdev=net,romfile= \
+		-drive "file=$disk,format=raw,if=none,id=disk" -object iothread,id=thread \
+		-device virtio-blk-pci,drive=disk,iothread=thread
+	status=$?
+	for what in fetched sent stored; do
+		grep -aq "minikvm-net: $what $sum" "$out" || status="$status, wrong $what"
+	done
+	[ "$(head -c 1048576 "$disk" | md5sum)" = "$sum" ] || status="$status, not in the image"
+	for what in input output req; do
+		grep -aq "minikvm-net: $what interrupted [1-9]" "$out" || status="$status, no $what"
+	done
+	traced kvm_set_ioeventfd_mmio
+	traced "kvm_irqchip_add_msi_route dev virtio-blk"
+	traced virtio_notify_irqfd
+	verdict "$name" "$status"
 }
 
 # How often the kernel has begun.
@@ -220,10 +298,12 @@ echo "TAP version 13"
 for qemu in /bin/qemu-*; do
 	qemu=${qemu##*/}
 	boot "pc" "$qemu" "" -M pc -cpu host
-	boot "q35, 2 CPUs, disk" "$qemu" "" -M q35 -cpu qemu64 -smp 2 \
-		-drive "file=$disk,format=raw,if=virtio"
+	# Memory of that size is in two slots, most of it behind 4 GiB; the host has less.
+	networked "q35, 2 CPUs, 4 GiB, network, disk" "$qemu" "" -M q35,memory-backend=memory \
+		-object memory-backend-ram,id=memory,size=4G,reserve=off -m 4G -cpu qemu64 -smp 2
 	boot "microvm" "$qemu" "" -M microvm -cpu host
-	boot "q35, kernel-irqchip=split" "$qemu" ,kernel-irqchip=split -M q35 -cpu host
+	networked "q35, kernel-irqchip=split, network, disk" "$qemu" ,kernel-irqchip=split \
+		-M q35 -cpu host
 	rm -f "$disk.qcow2"
 	make_image "$qemu"
 	reset "$qemu"
@@ -233,6 +313,7 @@ for qemu in /bin/qemu-*; do
 		migrate ", by dirty rings" "$qemu" ,dirty-ring-size=4096
 		snapshot "$qemu"
 		debugged "$qemu"
+		grub "$qemu"
 	fi
 done
 # Newer ones refuse interrupt controllers of their own.

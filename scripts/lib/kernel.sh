@@ -6,7 +6,7 @@
 #   vmlinux	the ELF file inside it
 #   vmlinux.bin	what belongs at 16 MiB when no loader reads the ELF file
 #   modules/	stock KVM; a disk in memory, to swap to
-#   guest-modules/	the drivers of the launcher's devices, where they are not built in
+#   guest-modules/	the drivers of the launcher's and QEMU's devices, where they are not built in
 # The image is unpacked and never installed, so this machine's boot menu and
 # initramfs stay as they are. Headers are installed (lib/deps.sh), because their
 # makefiles name absolute paths.
@@ -92,7 +92,7 @@ fill_kernel()
 		copy_module "$module" "$from/lib/modules/$release" "$out/modules"
 	done
 	mkdir "$out/guest-modules"
-	for module in virtio_pci virtio_blk; do
+	for module in virtio_pci virtio_blk virtio_net; do
 		grep -q "/$module\.ko" "$from/lib/modules/$release/modules.builtin" ||
 			copy_module "$module" "$from/lib/modules/$release" "$out/guest-modules"
 	done

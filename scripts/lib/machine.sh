@@ -17,6 +17,7 @@ append=			# added to L1's command line
 icount=			# svm: one TSC tick is one instruction
 model=			# CPU model of the emulator; each machine has its own default
 no_guest=		# leave /guest out
+bzimage=		# put /guest/bzImage in on vmx, too
 stock=			# leave minikvm.ko out
 vmm=			# put other VMMs in (lib/vmm.sh)
 public=			# put Linux's own KVM selftests in (lib/public.sh)
@@ -66,7 +67,7 @@ machine_prepare()
 	layers=("$base/l1.cpio" "$work/run.cpio")
 	[ -n "$no_guest" ] || layers+=("$base/guest.cpio")
 	# Each MiB costs Bochs a fifth of a second, and vmlinux boots faster anyway.
-	[ -n "$no_guest" ] || [ "$machine" = vmx ] || layers+=("$base/bzimage.cpio")
+	[ -n "$no_guest" ] || [ "$machine$bzimage" = vmx ] || layers+=("$base/bzimage.cpio")
 	[ -z "$vmm" ] || layers+=("$(vmm_layer)")
 	[ -z "$public" ] || layers+=("$(public_layer "$series")")
 	: "${log:=$CACHE/log/$machine-$series-$(date +%H%M%S)-$$.log}"

@@ -30,7 +30,7 @@ fill_base()
 	local kernel=$1 guest_kernel=$2 out=$3
 
 	skeleton "$out/l2" "$TOP/scripts/l2/init"
-	install -m 755 "$TOP/scripts/l2/smp" "$TOP/scripts/l1/load" "$out/l2/bin/"
+	install -m 755 "$TOP"/scripts/l2/{smp,net} "$TOP/scripts/l1/load" "$out/l2/bin/"
 	mkdir "$out/l2/stock"
 	cp -r "$guest_kernel/guest-modules/." "$out/l2/stock/"
 	mkdir -p "$out/guest/guest"

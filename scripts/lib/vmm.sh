@@ -3,7 +3,7 @@
 #
 # Other people's VMMs for L1: each QEMU that Debian has, with its libraries and
 # firmware, as a cached layer for the initramfs. In L1 each is a command of its
-# own: qemu-7.2, qemu-10.0.
+# own: qemu-7.2, qemu-10.0. And what a disk begins with that starts by GRUB.
 # Needs lib/common.sh, lib/deps.sh, lib/root.sh. Read next: selftests/qemu.sh.
 
 # What a PC without graphics and network needs; the name with a glob at its end.
@@ -40,6 +40,27 @@ fill_qemu_command()
 	chmod 755 "$root/bin/$name"
 }
 
+# A disk's first MiB, into file $1: GRUB where grub-install puts it, and one partition
+# behind it, 64 MiB. GRUB takes that for a file system if it begins with a tar archive,
+# which any shell can write; it wants the menu to be in grub/grub.cfg.
+make_grub()
+{
+	local out=$1 modules=/usr/lib/grub/i386-pc
+	grub-mkimage -O i386-pc -d $modules -p '(hd0,msdos1)/grub' -o "$out.core" \
+		biosdisk part_msdos tar normal linux serial
+	{
+		# boot.img's code for floppies is where the partitions belong. The first one:
+		# active, no CHS, 0x83, 2048 sectors from the start, 131072 sectors.
+		head -c 446 $modules/boot.img
+		printf '\x80\xfe\xff\xff\x83\xfe\xff\xff\x00\x08\x00\x00\x00\x00\x02\x00'
+		head -c 48 /dev/zero
+		printf '\x55\xaa'
+		cat "$out.core"
+	} >"$out"
+	rm "$out.core"
+	truncate -s 1M "$out"
+}
+
 fill_vmm()
 {
 	local root=$1/root
@@ -49,6 +70,7 @@ fill_vmm()
 		find_qemu /nowhere
 		fill_qemu_command "$root"
 	fi
+	make_grub "$root/vmm/grub"
 	pack "$root" >"$1/vmm.cpio"
 	rm -rf "$root"
 }
@@ -56,11 +78,12 @@ fill_vmm()
 # The file with the layer.
 vmm_layer()
 {
-	local dir
+	local dir packages=(grub-common grub-pc-bin)
 	find_qemu
 	dir=$CACHE/vmm/$({ "${qemu[@]}" --version; qemu-system-x86_64 --version
 		cat "$TOP/scripts/lib/vmm.sh"; } | key_of)
 	mkdir -p "$CACHE/vmm"
+	[ -d "$dir" ] || install_packages
 	locked vmm make_dir "$dir" fill_vmm >&2
 	echo "$dir/vmm.cpio"
 }
