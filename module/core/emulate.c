@@ -395,12 +395,18 @@ static void lend_registers(struct mk_vcpu *v, struct mk_exec *x, struct context 
 {
 	struct mk_cpu *cpu = &v->cpu;
 
-	x->cpu = (struct mk_exec_cpu){
-		.gpr = cpu->gpr, .seg = cpu->seg, .gdt = &cpu->gdt, .idt = &cpu->idt,
-		.rip = cpu->rip, .rflags = cpu->rflags, .cr0 = cpu->cr0, .cr4 = cpu->cr4,
-		.mode = mk_cpu_code_mode(cpu), .cpl = mk_cpu_cpl(cpu),
-		.long_mode = mk_cpu_long_mode(cpu),
-	};
+	x->cpu.gpr = cpu->gpr;
+	x->cpu.seg = cpu->seg;
+	x->cpu.gdt = &cpu->gdt;
+	x->cpu.idt = &cpu->idt;
+	x->cpu.rip = cpu->rip;
+	x->cpu.rflags = cpu->rflags;
+	x->cpu.cr0 = cpu->cr0;
+	x->cpu.cr4 = cpu->cr4;
+	x->cpu.mode = mk_cpu_code_mode(cpu);
+	x->cpu.cpl = mk_cpu_cpl(cpu);
+	x->cpu.long_mode = mk_cpu_long_mode(cpu);
+	x->cpu.mov_ss = false;
 	x->ops = &exec_ops;
 	x->ctx = c;
 	x->bounce = v->pio_page;

@@ -30,55 +30,6 @@ static s64 sign_extend(u64 v, unsigned int size)
 	return (s64)(v << (64 - 8 * size)) >> (64 - 8 * size);
 }
 
-int mk_exec_raise(struct mk_exec *x, u8 vector)
-{
-	x->fault = (struct mk_exec_fault){
-		.vector = vector, .has_error = vector != X86_TRAP_DE && vector != X86_TRAP_MF,
-	};
-	return MK_EXEC_FAULT;
-}
-
-/*
- * Registers
- */
-
-/* Without REX, byte registers 4 to 7 are AH, CH, DH and BH. */
-static bool high_byte(const struct mk_exec *x, u8 nr, unsigned int size)
-{
-	return size == 1 && !x->insn.rex && nr >= 4 && nr < 8;
-}
-
-u64 mk_exec_get_reg(const struct mk_exec *x, u8 nr, unsigned int size)
-{
-	if (high_byte(x, nr, size))
-		return x->cpu.gpr[nr - 4] >> 8 & 0xff;
-	return x->cpu.gpr[nr] & mk_exec_mask(size);
-}
-
-/* 32 bits clear the upper half; 8 and 16 leave the rest alone. */
-void mk_exec_set_reg(struct mk_exec *x, u8 nr, u64 val, unsigned int size)
-{
-	u64 *reg = &x->cpu.gpr[nr];
-
-	if (high_byte(x, nr, size)) {
-		reg = &x->cpu.gpr[nr - 4];
-		*reg = (*reg & ~0xff00ULL) | (val & 0xff) << 8;
-	} else if (size == 4) {
-		*reg = (u32)val;
-	} else {
-		*reg = (*reg & ~mk_exec_mask(size)) | (val & mk_exec_mask(size));
-	}
-}
-
-int mk_exec_finish(struct mk_exec *x)
-{
-	x->cpu.rip += x->insn.len;
-	if (x->cpu.mode != MK_MODE_64)
-		x->cpu.rip = (u32)x->cpu.rip;
-	x->cpu.rflags &= ~X86_EFLAGS_RF;
-	return MK_EXEC_OK;
-}
-
 /* The condition that the low four bits of Jcc, SETcc and CMOVcc encode. */
 static bool condition(u64 flags, u8 cc)
 {
@@ -94,15 +45,7 @@ static bool condition(u64 flags, u8 cc)
  * Memory
  */
 
-bool mk_exec_canonical(const struct mk_exec *x, u64 addr)
-{
-	unsigned int shift = x->cpu.cr4 & X86_CR4_LA57 ? 7 : 16;
-
-	return (u64)((s64)(addr << shift) >> shift) == addr;
-}
-
-/* May @size bytes at offset @ea of @seg be read, or written? */
-static bool segment_allows(const struct mk_seg *seg, u64 ea, unsigned int size, u32 access)
+bool mk_exec_segment_allows(const struct mk_seg *seg, u64 ea, unsigned int size, u32 access)
 {
 	u64 last = ea + size - 1;
 	u32 ar = seg->ar;
@@ -121,38 +64,6 @@ static bool segment_allows(const struct mk_seg *seg, u64 ea, unsigned int size, 
 	return last <= seg->limit;
 }
 
-/* From an offset in a segment to a linear address, or #GP(0), #SS(0). */
-int mk_exec_linear(struct mk_exec *x, u8 nr, u64 ea, unsigned int size, u32 access, u64 *lin)
-{
-	const struct mk_seg *seg = &x->cpu.seg[nr];
-	bool ok;
-
-	if (x->cpu.mode == MK_MODE_64) {
-		*lin = nr >= MK_FS ? seg->base + ea : ea;
-		ok = mk_exec_canonical(x, *lin) && mk_exec_canonical(x, *lin + size - 1);
-	} else {
-		*lin = (u32)(seg->base + ea);
-		ok = segment_allows(seg, ea, size, access);
-	}
-	return ok ? MK_EXEC_OK : mk_exec_raise(x, nr == MK_SS ? X86_TRAP_SS : X86_TRAP_GP);
-}
-
-static u32 user(const struct mk_exec *x)
-{
-	return x->cpu.cpl == 3 ? MK_ACC_USER : 0;
-}
-
-int mk_exec_read_linear(struct mk_exec *x, u64 lin, void *buf, unsigned int size, u32 access)
-{
-	return x->ops->read(x, lin, buf, size, access | user(x));
-}
-
-int mk_exec_write_linear(struct mk_exec *x, u64 lin, const void *buf, unsigned int size,
-			const void *old)
-{
-	return x->ops->write(x, lin, buf, size, old, MK_ACC_WRITE | user(x));
-}
-
 int mk_exec_read(struct mk_exec *x, u8 seg, u64 ea, u64 *val, unsigned int size)
 {
 	u64 lin;
@@ -168,21 +79,6 @@ int mk_exec_write(struct mk_exec *x, u8 seg, u64 ea, u64 val, unsigned int size)
 	int ret = mk_exec_linear(x, seg, ea, size, MK_ACC_WRITE, &lin);
 
 	return ret ?: mk_exec_write_linear(x, lin, &val, size, NULL);
-}
-
-/* The offset that ModRM, SIB and displacement, or a MOFFS, name. */
-u64 mk_exec_address(const struct mk_exec *x)
-{
-	const struct mk_insn *insn = &x->insn;
-	u64 ea = insn->disp;
-
-	if (insn->base != MK_NO_REG)
-		ea += x->cpu.gpr[insn->base];
-	if (insn->index != MK_NO_REG)
-		ea += x->cpu.gpr[insn->index] << insn->scale;
-	if (insn->rip_relative)
-		ea += x->cpu.rip + insn->len;
-	return ea & mk_exec_mask(insn->asize);
 }
 
 /*

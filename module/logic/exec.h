@@ -49,7 +49,7 @@ struct mk_exec_cpu {
 	struct mk_table *gdt, *idt;
 	u64 rip;
 	u64 rflags;
-	u64 cr0, cr4;
+	u32 cr0, cr4;
 	u8 mode;		/* enum mk_cpu_mode */
 	u8 cpl;
 	bool long_mode;

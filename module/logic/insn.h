@@ -93,7 +93,7 @@ struct mk_insn {
 	u8 dst, src;
 	u8 size, srcsize, asize, opsize;
 	u8 rex, rep;
-	bool lock, has_modrm, rip_relative, has_imm;
+	bool lock : 1, has_modrm : 1, rip_relative : 1, has_imm : 1;
 	u8 mod, reg, rm;
 	u8 seg, base, index, scale;
 	u16 word;

@@ -233,6 +233,24 @@ static void exception(struct mk_exit *x, const struct vmcb *vmcb)
 	x->ex.dr6 = (vmcb->save.dr6 ^ DR6_RESERVED) & (DR_TRAP_BITS | DR6_BD | DR_STEP | DR_SWITCH);
 }
 
+/* APM vol. 2, "Task-Switch Intercept" */
+static noinline void task_switch(struct mk_exit *x, const struct vmcb_control_area *c)
+{
+	u64 info = c->exit_info_2;
+
+	if (c->exit_int_info & SVM_EXITINTINFO_VALID)
+		x->task.how = MK_TASK_GATE;
+	else if (info & BIT_ULL(SVM_EXITINFOSHIFT_TS_REASON_IRET))
+		x->task.how = MK_TASK_IRET;
+	else if (info & BIT_ULL(SVM_EXITINFOSHIFT_TS_REASON_JMP))
+		x->task.how = MK_TASK_JMP;
+	else
+		x->task.how = MK_TASK_CALL;
+	x->task.sel = c->exit_info_1;
+	x->task.has_error = info & BIT_ULL(SVM_EXITINFOSHIFT_TS_HAS_ERROR_CODE);
+	x->task.error = info;
+}
+
 static void translate(const struct vmcb *vmcb, struct mk_exit *x)
 {
 	const struct vmcb_control_area *c = &vmcb->control;
@@ -276,13 +294,7 @@ static void translate(const struct vmcb *vmcb, struct mk_exit *x)
 		exception(x, vmcb);
 		break;
 	case MK_EXIT_TASK_SWITCH:
-		x->task.sel = info;
-		x->task.how = c->exit_int_info & SVM_EXITINTINFO_VALID ? MK_TASK_GATE :
-			      c->exit_info_2 & BIT_ULL(SVM_EXITINFOSHIFT_TS_REASON_IRET) ? MK_TASK_IRET :
-			      c->exit_info_2 & BIT_ULL(SVM_EXITINFOSHIFT_TS_REASON_JMP) ? MK_TASK_JMP :
-			      MK_TASK_CALL;
-		x->task.has_error = c->exit_info_2 & BIT_ULL(SVM_EXITINFOSHIFT_TS_HAS_ERROR_CODE);
-		x->task.error = c->exit_info_2;
+		task_switch(x, c);
 		break;
 	case MK_EXIT_FAIL_ENTRY:
 	case MK_EXIT_UNKNOWN:
