@@ -33,6 +33,8 @@
 #define LVT_EXTINT	0x700
 #define ICR_SELF	BIT(18)
 #define ICR_NMI		0x400
+#define MSR_APIC_BASE	0x1b
+#define APIC_BASE_ENABLE BIT(11)
 #define MSR_TSC_DEADLINE 0x6e0
 #define MSR_MC0_CTL2	0x280
 #define MSR_MC0_STATUS	0x401
@@ -384,6 +386,33 @@ static u32 guest_lapic(u64 arg)
 TEST_F(chips, local_apic)
 {
 	guest_call(&self->g, guest_lapic, 0);
+	EXPECT_EQ(guest_finish(&self->g), 0);
+}
+
+/* CPUID has a local APIC while it is enabled. */
+static bool cpuid_has_apic(void)
+{
+	u32 regs[4];
+
+	guest_cpuid(1, 0, regs);
+	return regs[3] & BIT(9);
+}
+
+static u32 guest_turns_the_apic_off(u64 arg)
+{
+	u64 base = rdmsr(MSR_APIC_BASE);
+
+	guest_check(cpuid_has_apic());
+	wrmsr(MSR_APIC_BASE, base & ~APIC_BASE_ENABLE);
+	guest_check(!cpuid_has_apic());
+	wrmsr(MSR_APIC_BASE, base);
+	guest_check(cpuid_has_apic());
+	return 0;
+}
+
+TEST_F(chips, cpuid_while_the_local_apic_is_off)
+{
+	guest_call(&self->g, guest_turns_the_apic_off, 0);
 	EXPECT_EQ(guest_finish(&self->g), 0);
 }
 
@@ -789,6 +818,12 @@ TEST_F(chips, line_wakes_a_halted_vcpu)
 /* Without controllers in the kernel. */
 
 GUEST_FIXTURE(injected, 0)
+
+TEST_F(injected, cpuid_while_the_local_apic_is_off)
+{
+	guest_call(&self->g, guest_turns_the_apic_off, 0);
+	EXPECT_EQ(guest_finish(&self->g), 0);
+}
 
 static void inject(struct guest *g, u32 vector)
 {

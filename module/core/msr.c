@@ -266,7 +266,17 @@ static int board_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 	if (msr != MSR_IA32_APICBASE)
 		return -ENOENT;
 	v->apic_base = val;
+	mk_cpuid_refresh(v);
 	return 0;
+}
+
+u64 mk_apic_base(struct mk_vcpu *v)
+{
+	u64 base = v->apic_base;
+
+	if (v->apic)
+		mk_board(v->vm)->msr_get(v, MSR_IA32_APICBASE, &base, true);
+	return base;
 }
 
 int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)

@@ -317,7 +317,6 @@ static const u8 seg_order[MK_NR_SEG] = {
 
 int mk_get_sregs(struct mk_vcpu *v, struct kvm_sregs *sregs)
 {
-	const struct mk_board_ops *board = mk_board(v->vm);
 	struct mk_cpu *cpu = &v->cpu;
 	struct kvm_segment *seg = &sregs->cs;
 	int i;
@@ -337,9 +336,7 @@ int mk_get_sregs(struct mk_vcpu *v, struct kvm_sregs *sregs)
 	sregs->cr4 = cpu->cr4;
 	sregs->cr8 = mk_get_cr8(v);
 	sregs->efer = cpu->efer;
-	sregs->apic_base = v->apic_base;
-	if (v->apic)
-		board->msr_get(v, MSR_IA32_APICBASE, &sregs->apic_base, true);
+	sregs->apic_base = mk_apic_base(v);
 	if (v->user_irq >= 0)
 		__set_bit(v->user_irq, (unsigned long *)sregs->interrupt_bitmap);
 	return 0;

@@ -330,16 +330,12 @@ interrupted:
 static void publish(struct mk_vcpu *v)
 {
 	struct kvm_run *run = v->run;
-	const struct mk_board_ops *board = mk_board(v->vm);
-	u64 base = v->apic_base;
 
 	mk_eoi_settle(v, true);
 	mk_cpu_need(&v->cpu, MK_G_RFLAGS);
 	run->if_flag = !!(v->cpu.rflags & X86_EFLAGS_IF);
 	run->cr8 = mk_get_cr8(v);
-	if (v->apic)
-		board->msr_get(v, MSR_IA32_APICBASE, &base, true);
-	run->apic_base = base;
+	run->apic_base = mk_apic_base(v);
 	run->ready_for_interrupt_injection = v->vm->kernel_pic || window_open(v);
 	run->flags = 0;
 }

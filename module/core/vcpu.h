@@ -390,7 +390,10 @@ void mk_cpuid_init(struct mk_vcpu *v);
 /* XCR0 bits that a guest may have, by what CPUID offers */
 u64 mk_supported_xcr0(void);
 int mk_cpuid_set(struct mk_vcpu *v, struct kvm_cpuid_entry2 *entries, u32 nent);
-/* CR4, XCR0 or MISC_ENABLE changed: leaves 1 and 0xd follow (OSXSAVE, OSPKE, MWAIT, sizes) */
+/*
+ * CR4, XCR0, MISC_ENABLE or APIC_BASE changed: leaves 1, 7 and 0xd follow (OSXSAVE, OSPKE, MWAIT,
+ * APIC, sizes)
+ */
 void mk_cpuid_refresh(struct mk_vcpu *v);
 /* Do corrected machine-check errors interrupt? Then the local APIC has a vector for them. */
 static inline bool mk_has_cmci(const struct mk_vcpu *v)
@@ -417,6 +420,8 @@ static inline bool mk_guest_has(const struct mk_vcpu *v, u32 function, u32 index
  */
 int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
 int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host);
+/* APIC_BASE, wherever the local APIC is */
+u64 mk_apic_base(struct mk_vcpu *v);
 void mk_msr_reset(struct mk_vcpu *v);
 /* The vCPU's CPUID changed, or it is new: which MSRs pass without an exit */
 void mk_msr_passthrough(struct mk_vcpu *v);
