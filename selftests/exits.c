@@ -191,6 +191,56 @@ TEST_F(exits, string_in)
 	EXPECT_EQ(memcmp(give, memory, STRING_BYTES), 0);
 }
 
+/* One end is a port, the other is device memory; both are @device, from @base on. */
+static void run_device_string(struct guest *g, u8 *device, u64 base, u8 *port, size_t room)
+{
+	struct kvm_run *run = g->run;
+	size_t done = 0;
+	u32 reason;
+
+	while ((reason = guest_run(g)) == KVM_EXIT_IO || reason == KVM_EXIT_MMIO) {
+		if (reason == KVM_EXIT_IO) {
+			size_t bytes = run->io.size * run->io.count;
+
+			if (!bytes || done + bytes > room)
+				die_of_exit(g, "a batch of the string");
+			if (run->io.direction == KVM_EXIT_IO_OUT)
+				memcpy(port + done, guest_io_data(g), bytes);
+			else
+				memcpy(guest_io_data(g), port + done, bytes);
+			done += bytes;
+		} else {
+			u64 at = run->mmio.phys_addr - base;
+
+			if (at + run->mmio.len > room)
+				die_of_exit(g, "a piece of the string");
+			if (run->mmio.is_write)
+				memcpy(device + at, run->mmio.data, run->mmio.len);
+			else
+				memcpy(run->mmio.data, device + at, run->mmio.len);
+		}
+	}
+	if (reason != KVM_EXIT_HLT)
+		die_of_exit(g, "HLT after the string");
+}
+
+TEST_F(exits, string_between_port_and_device)
+{
+	u8 device[100] = { 0 }, port[100];
+
+	fill(port, sizeof(port), 4);
+	guest_load(&self->g, string_in);
+	start_string(&self->g, GUEST_MMIO, sizeof(port));
+	run_device_string(&self->g, device, GUEST_MMIO, port, sizeof(port));
+	EXPECT_EQ(memcmp(device, port, sizeof(port)), 0);
+
+	fill(device, sizeof(device), 5);
+	guest_load(&self->g, string_out4);
+	start_string(&self->g, GUEST_MMIO, sizeof(port) / 4);
+	run_device_string(&self->g, device, GUEST_MMIO, port, sizeof(port));
+	EXPECT_EQ(memcmp(device, port, sizeof(port)), 0);
+}
+
 TEST_F(exits, string_of_nothing)
 {
 	u8 none[1];

@@ -270,6 +270,24 @@ static int emu_write(struct mk_exec *x, u64 gva, const void *buf, unsigned int s
 	return access_memory(x, gva, (void *)buf, size, old, access | MK_ACC_WRITE, true);
 }
 
+static int emu_probe(struct mk_exec *x, u64 gva, u32 access, bool *device)
+{
+	struct context *c = x->ctx;
+	struct mk_vm *vm = c->v->vm;
+	gpa_t gpa;
+	u8 byte;
+	int status = translate(x, gva, access, &gpa);
+
+	if (status != MK_EXEC_OK)
+		return status;
+	*device = !is_memory(vm, gpa, access & MK_ACC_WRITE);
+	if (!*device && mk_guest_read(vm, gpa, &byte, 1)) {
+		c->vmm_fault = true;
+		return MK_EXEC_UNSUPPORTED;
+	}
+	return MK_EXEC_OK;
+}
+
 static int in_answered(struct mk_vcpu *v)
 {
 	v->pio_answered = true;
@@ -381,6 +399,7 @@ static int emu_load_cr3(struct mk_exec *x, u32 cr3)
 static const struct mk_exec_ops exec_ops = {
 	.read = emu_read,
 	.write = emu_write,
+	.probe = emu_probe,
 	.in = emu_in,
 	.out = emu_out,
 	.get_vec = emu_get_vec,

@@ -692,18 +692,23 @@ static int port(struct mk_exec *x)
 	return ret ?: mk_exec_finish(x);
 }
 
+static int probe(struct mk_exec *x, u64 lin, u32 access, bool *device)
+{
+	return x->ops->probe(x, lin, access | user(x), device);
+}
+
 /*
  * INS and OUTS, as many elements of the *@count that REP asks for as lie in one
- * page and fit into the buffer; *@count returns how many.
+ * page of memory and fit into the buffer; *@count returns how many.
  */
 static int port_string(struct mk_exec *x, u8 seg, u64 ea, u64 *count)
 {
 	const bool in = x->insn.op == MK_OP_INS;
 	const u32 access = in ? MK_ACC_WRITE : MK_ACC_READ;
 	const unsigned int size = x->insn.size;
-	unsigned int n, bytes;
+	bool device = false;
+	unsigned int n;
 	u64 lin, last;
-	u8 probe;
 	int ret = check_port(x) ?: mk_exec_linear(x, seg, ea, size, access, &lin);
 
 	if (ret)
@@ -716,22 +721,26 @@ static int port_string(struct mk_exec *x, u8 seg, u64 ea, u64 *count)
 	/* a segment that ends in between faults when its turn comes */
 	if (!n || x->cpu.rflags & X86_EFLAGS_DF || mk_exec_linear(x, seg, ea, n * size, access, &lin))
 		n = 1;
+
+	/* Memory that cannot take the data must fault before the device gives it away. */
+	if (in || n > 1)
+		ret = probe(x, lin, access, &device);
+	if (!ret && in && size > 1)
+		ret = mk_exec_linear(x, seg, ea + n * size - 1, 1, access, &last);
+	if (!ret && in && size > 1)
+		ret = probe(x, last, access, &device);
+	if (ret)
+		return ret;
+	if (device)	/* it sees the accesses one by one */
+		n = 1;
 	*count = n;
-	bytes = n * size;
 
 	if (!in) {
-		ret = mk_exec_read_linear(x, lin, x->bounce, bytes, access);
+		ret = mk_exec_read_linear(x, lin, x->bounce, n * size, access);
 		return ret ?: x->ops->out(x, port_operand(x), x->bounce, size, n);
 	}
-	/* memory that cannot take the data must fault before the device gives it away */
-	ret = mk_exec_read_linear(x, lin, &probe, 1, access);
-	if (!ret && size > 1)
-		ret = mk_exec_linear(x, seg, ea + bytes - 1, 1, access, &last);
-	if (!ret && size > 1)
-		ret = mk_exec_read_linear(x, last, &probe, 1, access);
-	if (!ret)
-		ret = x->ops->in(x, port_operand(x), x->bounce, size, n);
-	return ret ?: mk_exec_write_linear(x, lin, x->bounce, bytes, NULL);
+	ret = x->ops->in(x, port_operand(x), x->bounce, size, n);
+	return ret ?: mk_exec_write_linear(x, lin, x->bounce, n * size, NULL);
 }
 
 /* String instructions: once, or one iteration under REP */

@@ -78,6 +78,8 @@ struct mk_exec;
  *         MK_ACC_USER at CPL 3
  * @write: likewise. @old, where not NULL: the access is atomic and memory must
  *         still hold these bytes; MK_EXEC_RETRY if it does not
+ * @probe: may one byte be accessed as @access says? *@device: yes, but no memory is there.
+ *         Devices are not asked
  * @in:    @count elements of @size bytes from @port to @buf, which is x->bounce
  * @out:   the reverse
  * @get_vec, @set_vec: the low 128 bits of a vector register; set_vec keeps the rest
@@ -88,6 +90,7 @@ struct mk_exec_ops {
 	int (*read)(struct mk_exec *x, u64 gva, void *buf, unsigned int size, u32 access);
 	int (*write)(struct mk_exec *x, u64 gva, const void *buf, unsigned int size,
 		     const void *old, u32 access);
+	int (*probe)(struct mk_exec *x, u64 gva, u32 access, bool *device);
 	int (*in)(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsigned int count);
 	int (*out)(struct mk_exec *x, u16 port, const void *buf, unsigned int size,
 		   unsigned int count);

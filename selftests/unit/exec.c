@@ -203,6 +203,19 @@ static void ports(void)
 	ok(mk_exec(&x) == MK_EXEC_REPEAT && w.port_count == 1 && gpr[MK_RDI] == 0x1fc,
 	   "exec: REP INS downwards, one at a time");
 
+	SETUP(MK_MODE_64, 0xf3, 0x6c);				/* rep insb */
+	gpr[MK_RDI] = DEVICE;
+	gpr[MK_RCX] = 40;
+	mk_exec(&x);
+	ok(w.port_count == 1 && w.nr == 1 && w.notes[0].write && w.notes[0].size == 1,
+	   "exec: REP INS to a device, one at a time, and nothing read there");
+
+	SETUP(MK_MODE_64, 0xf3, 0x6f);				/* rep outsl */
+	gpr[MK_RSI] = DEVICE;
+	gpr[MK_RCX] = 40;
+	mk_exec(&x);
+	ok(w.nr == 1 && w.notes[0].size == 4, "exec: REP OUTS from a device, one at a time");
+
 	SETUP(MK_MODE_64, 0x6c);				/* insb */
 	gpr[MK_RDI] = ABSENT;
 	ok(mk_exec(&x) == MK_EXEC_FAULT && !w.port_calls && x.fault.error == X86_PF_WRITE,
@@ -335,6 +348,14 @@ static int random_write(struct mk_exec *x, u64 gva, const void *buf, unsigned in
 	return random_status(x, (void *)buf, size, false);
 }
 
+static int random_probe(struct mk_exec *x, u64 gva, u32 access, bool *device)
+{
+	(void)gva;
+	(void)access;
+	*device = random32() & 1;
+	return random_status(x, NULL, 0, false);
+}
+
 static int random_in(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsigned int count)
 {
 	(void)port;
@@ -349,7 +370,8 @@ static int random_out(struct mk_exec *x, u16 port, const void *buf, unsigned int
 }
 
 static const struct mk_exec_ops random_ops = {
-	.read = random_read, .write = random_write, .in = random_in, .out = random_out,
+	.read = random_read, .write = random_write, .probe = random_probe,
+	.in = random_in, .out = random_out,
 	.get_vec = test_get_vec, .set_vec = test_set_vec,
 	.get_mmx = test_get_mmx, .set_mmx = test_set_mmx,
 };

@@ -102,6 +102,14 @@ static int test_write(struct mk_exec *x, u64 gva, const void *buf, unsigned int 
 	return MK_EXEC_OK;
 }
 
+static int test_probe(struct mk_exec *x, u64 gva, u32 access, bool *is_device)
+{
+	u8 byte;
+
+	*is_device = gva >= DEVICE && gva < ABSENT;
+	return *is_device ? MK_EXEC_OK : test_read(x, gva, &byte, 1, access);
+}
+
 static int port_access(u16 port, unsigned int size, unsigned int count)
 {
 	w.port = port;
@@ -158,7 +166,7 @@ static bool test_set_mmx(struct mk_exec *x, unsigned int nr, u64 val)
 }
 
 static const struct mk_exec_ops ops = {
-	.read = test_read, .write = test_write, .in = test_in, .out = test_out,
+	.read = test_read, .write = test_write, .probe = test_probe, .in = test_in, .out = test_out,
 	.get_vec = test_get_vec, .set_vec = test_set_vec,
 	.get_mmx = test_get_mmx, .set_mmx = test_set_mmx,
 };

@@ -105,6 +105,18 @@ static int do_write(struct mk_exec *x, u64 gva, const void *buf, unsigned int si
 	return note(x, 'w', gva, NULL, buf, size);
 }
 
+static int do_probe(struct mk_exec *x, u64 gva, u32 access, bool *device)
+{
+	u8 answer;
+	int status;
+
+	check_address(x, gva, 1);
+	must(!(access & MK_ACC_USER) || x->cpu.cpl == 3);
+	status = note(x, 'p', gva, &answer, NULL, 1);
+	*device = status == MK_EXEC_OK && answer & 1;
+	return status;
+}
+
 static int do_in(struct mk_exec *x, u16 port, void *buf, unsigned int size, unsigned int count)
 {
 	must(buf == x->bounce && (size == 1 || size == 2 || size == 4) && count);
@@ -145,7 +157,7 @@ static bool do_set_mmx(struct mk_exec *x, unsigned int nr, u64 val)
 }
 
 static const struct mk_exec_ops ops = {
-	.read = do_read, .write = do_write, .in = do_in, .out = do_out,
+	.read = do_read, .write = do_write, .probe = do_probe, .in = do_in, .out = do_out,
 	.get_vec = do_get_vec, .set_vec = do_set_vec,
 	.get_mmx = do_get_mmx, .set_mmx = do_set_mmx,
 };
