@@ -694,7 +694,7 @@ static int port(struct mk_exec *x)
 
 static int probe(struct mk_exec *x, u64 lin, u32 access, bool *device)
 {
-	return x->ops->probe(x, lin, access | user(x), device);
+	return x->ops->probe(x, lin, access | mk_exec_user(x), device);
 }
 
 /*
