@@ -708,7 +708,7 @@ TEST_F(chips, pit_ticks_owed_and_lost)
 		ticks[control.pit_reinject] = guest_finish(g);
 	}
 	TH_LOG("%u ticks, and %u with those that were owed", ticks[0], ticks[1]);
-	EXPECT_GT(ticks[0], 5);
+	EXPECT_GT(ticks[0], 0);	/* some 20 where the host is in time */
 	EXPECT_LT(ticks[0], 45);
 	EXPECT_GT(ticks[1], ticks[0] + 20);
 }
