@@ -40,6 +40,12 @@ GUEST_ASM(interrupt, 32, "int $0x40; mov $0x11, %ebp; hlt");
 GUEST_ASM(fault, 32, "mov $0x1234, %eax; mov %eax, %fs; hlt");
 GUEST_ASM(spin, 32, "sti; 1: jmp 1b");
 
+/* All that a switch reaches: QEMU's CPU does not survive a nested fault in the middle of one. */
+GUEST_ASM(touch, 32,
+	  "mov $0x1000, %esi\n"
+	  "1: orl $0, (%esi); add $0x1000, %esi; cmp $0x2a000, %esi; jb 1b\n"
+	  "orl $0, 0x400000; orl $0, 0x800000; hlt");
+
 GUEST_ASM(stop, 32, "hlt");
 GUEST_ASM(flags_and_back, 32, "1: pushf; pop %ecx; inc %esi; iret; jmp 1b");
 GUEST_ASM(pop_error, 32, "pop %ecx; hlt");
@@ -80,6 +86,9 @@ static void two_tasks(struct guest *g, enum guest_mode mode, const u8 *code, u64
 	struct kvm_sregs sregs;
 	struct tss *b = tss_of(g, TSS_B);
 
+	guest_mode(g, MODE_PROTECTED, GUEST_CODE);
+	guest_load(g, touch);
+	guest_run_to(g, KVM_EXIT_HLT);
 	guest_mode(g, mode, GUEST_CODE);
 	guest_copy(g, GUEST_CODE, code, bytes);
 	guest_copy(g, CODE_B, code_b, bytes_b);
