@@ -317,6 +317,37 @@ TEST_F(chips, ioapic)
 	EXPECT_TRUE(chip.chip.ioapic.redirtbl[PIN].bits & RTE_LEVEL);
 }
 
+/*
+ * INT right behind STI, whose delivery the hypervisor has to help with: the interrupt that
+ * waits for the end of STI's shadow comes after it all the same.
+ */
+static u32 guest_int_behind_sti(u64 unused)
+{
+	guest_handlers[VECTOR] = on_lapic;
+	guest_handlers[0x33] = note;
+	enable_apic();
+	order_count = 0;
+	lapic_write(LAPIC_ICR, ICR_SELF | VECTOR);
+	guest_sync(0);
+	asm volatile("sti; int $0x33; cli" : : : "memory");
+	guest_equal(order[0], 0x33);
+	guest_equal(order[1], VECTOR);
+	return order_count;
+}
+
+TEST_F(chips, int_behind_sti)
+{
+	struct guest *g = &self->g;
+	u32 value;
+
+	guest_call(g, guest_int_behind_sti, 0);
+	ASSERT_EQ(guest_next(g, &value), PORT_SYNC);
+	/* The guest's mapping of its IDT goes. */
+	ASSERT_EQ(mprotect(guest_at(g, GUEST_IDT), PAGE, PROT_NONE), 0);
+	ASSERT_EQ(mprotect(guest_at(g, GUEST_IDT), PAGE, PROT_READ | PROT_WRITE), 0);
+	EXPECT_EQ(guest_finish(g), 2);
+}
+
 /* Sends to itself; priorities, TPR, nesting. */
 
 static void on_nesting(struct guest_frame *frame)

@@ -577,7 +577,8 @@ enum mk_next mk_task_switch(struct mk_vcpu *v, struct mk_exit *exit)
 	const struct mk_event event = cpu->vectoring;
 	struct context c = { .v = v };
 	struct mk_task_switch t = {
-		.sel = exit->task.sel, .how = exit->task.how, .external = event.type,
+		.sel = exit->task.sel, .how = exit->task.how,
+		.external = event.type && !mk_event_of_insn(&event),
 		.has_error = exit->task.has_error, .error = exit->task.error,
 	};
 	struct mk_exec x;

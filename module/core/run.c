@@ -332,6 +332,9 @@ static void publish(struct mk_vcpu *v)
 	struct kvm_run *run = v->run;
 
 	mk_eoi_settle(v, true);
+	/* Userspace may move RIP. Where it does not, the instruction is executed again. */
+	if (mk_event_of_insn(&v->cpu.vectoring))
+		v->cpu.vectoring.type = MK_EV_NONE;
 	mk_cpu_need(&v->cpu, MK_G_RFLAGS);
 	run->if_flag = !!(v->cpu.rflags & X86_EFLAGS_IF);
 	run->cr8 = mk_get_cr8(v);

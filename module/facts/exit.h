@@ -147,6 +147,9 @@ enum mk_event_type {
 	MK_EV_INTR,		/* external interrupt */
 	MK_EV_NMI,
 	MK_EV_EXCEPTION,	/* hardware exception */
+	MK_EV_INT_N,		/* from here on: of the instruction that RIP points to */
+	MK_EV_INT3,		/* or INTO */
+	MK_EV_INT1,
 };
 
 /**
@@ -155,15 +158,23 @@ enum mk_event_type {
  * @vector:    interrupt vector
  * @has_error: an error code is pushed
  * @error:     that error code
+ * @len:       of the instruction that is over when it is delivered; bytes
  *
- * INT n, INT3 and INTO are never here: an exit that cuts their delivery short
- * leaves RIP on the instruction, and the guest simply executes it again.
+ * An exit that cuts the delivery of INT n, INT3, INTO or INT1 short leaves RIP on the
+ * instruction, so that it can simply be forgotten: the guest executes it again. But
+ * where it can go on, no interrupt comes before it that an STI there still holds up.
  */
 struct mk_event {
 	u8 type;
 	u8 vector;
 	bool has_error;
+	u8 len;
 	u32 error;
 };
+
+static inline bool mk_event_of_insn(const struct mk_event *ev)
+{
+	return ev->type >= MK_EV_INT_N;
+}
 
 #endif

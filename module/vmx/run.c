@@ -155,6 +155,9 @@ static void inject(struct mk_cpu *cpu, struct vmx_vcpu *v)
 		[MK_EV_INTR] = INTR_TYPE_EXT_INTR,
 		[MK_EV_NMI] = INTR_TYPE_NMI_INTR | X86_TRAP_NMI,
 		[MK_EV_EXCEPTION] = INTR_TYPE_HARD_EXCEPTION,
+		[MK_EV_INT_N] = INTR_TYPE_SOFT_INTR,
+		[MK_EV_INT3] = INTR_TYPE_SOFT_EXCEPTION,
+		[MK_EV_INT1] = INTR_TYPE_PRIV_SW_EXCEPTION,
 	};
 	const struct mk_event *ev = &cpu->inject;
 	u32 info = INTR_INFO_VALID_MASK | type[ev->type] | ev->vector;
@@ -164,6 +167,8 @@ static void inject(struct mk_cpu *cpu, struct vmx_vcpu *v)
 		info |= INTR_INFO_DELIVER_CODE_MASK;
 		vmwrite(VM_ENTRY_EXCEPTION_ERROR_CODE, ev->error);
 	}
+	if (mk_event_of_insn(ev))
+		vmwrite(VM_ENTRY_INSTRUCTION_LEN, ev->len);
 	vmwrite(VM_ENTRY_INTR_INFO_FIELD, info);
 }
 
@@ -302,11 +307,7 @@ static void change_interruptibility(u32 clear, u32 set)
 		(vmread(GUEST_INTERRUPTIBILITY_INFO) & ~clear) | set);
 }
 
-/*
- * Keep the event whose delivery this exit cut short. INT n, INT3, INTO and
- * INT1 happen again by themselves, since RIP still points to them. Was there
- * one, of whatever type?
- */
+/* Keep the event whose delivery this exit cut short. Was there one? */
 static bool take_vectoring(struct mk_cpu *cpu)
 {
 	struct mk_event *ev = &cpu->vectoring;
@@ -333,7 +334,18 @@ static bool take_vectoring(struct mk_cpu *cpu)
 			ev->error = vmread(IDT_VECTORING_ERROR_CODE);
 		}
 		break;
+	case INTR_TYPE_SOFT_INTR:
+		ev->type = MK_EV_INT_N;
+		break;
+	case INTR_TYPE_SOFT_EXCEPTION:
+		ev->type = MK_EV_INT3;
+		break;
+	case INTR_TYPE_PRIV_SW_EXCEPTION:
+		ev->type = MK_EV_INT1;
+		break;
 	}
+	if (mk_event_of_insn(ev))
+		ev->len = vmread(VM_EXIT_INSTRUCTION_LEN);
 	return true;
 }
 
