@@ -230,16 +230,22 @@ static int asks_for_grace_periods(void *data)
 	return 0;
 }
 
-/* Only a grace period can stall, and it keeps the limit with which it began. */
+/*
+ * Only a grace period can stall, and it keeps the limit with which it began. A reader that
+ * sleeps, which is wrong by itself, lets others run that begin one, also on a single CPU;
+ * and while it spins the tick looks for stalls.
+ */
 static void rcu_stall(void)
 {
 	struct task_struct *task = kthread_run(asks_for_grace_periods, NULL, "trip");
+	unsigned int i;
 
 	synchronize_rcu();
 	rcu_read_lock();
-	preempt_disable();
-	spin(8);
-	preempt_enable();
+	for (i = 0; i < 400; i++) {
+		mdelay(10);
+		msleep(10);
+	}
 	rcu_read_unlock();
 	kthread_stop(task);
 }
