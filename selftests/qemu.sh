@@ -199,10 +199,18 @@ reset() {
 	verdict "q35, stopped, continued, reset" "$status"
 }
 
-# migrate NAME QEMU ACCEL-OPTIONS: HMP's migrate ends when all is there, and the guest
-# has run meanwhile.
+# Is all of the guest gone, or its QEMU? HMP's migrate takes saving the devices for the end.
+moved() {
+	kill -0 "$pid" 2>/dev/null || return 0
+	tell "info migrate"
+	grep -aq 'completed\|failed' "$out.mon.log"
+}
+
+# migrate NAME QEMU ACCEL-OPTIONS: the guest runs meanwhile.
 migrate() {
-	monitored "$2" "$3" "migrate \"exec:cat >$out.part; mv $out.part $out.state\"" quit
+	monitored "$2" "$3" "migrate \"exec:cat >$out.part; mv $out.part $out.state\""
+	wait_for moved
+	! kill -0 "$pid" 2>/dev/null || tell quit
 	wait $pid
 	wait_for [ -e "$out.state" ]
 	exec 3>&-
