@@ -18,22 +18,14 @@
  * The stack
  */
 
-static u8 stack_width(const struct mk_exec *x)
-{
-	if (x->cpu.mode == MK_MODE_64)
-		return 8;
-	return x->cpu.seg[MK_SS].ar & MK_AR_DB ? 4 : 2;
-}
-
 static int push(struct mk_exec *x, u64 *rsp, u64 val)
 {
-	*rsp -= x->insn.size;
-	return mk_exec_write(x, MK_SS, *rsp & mk_exec_mask(stack_width(x)), val, x->insn.size);
+	return mk_exec_push(x, rsp, val, x->insn.size);
 }
 
 static int pop(struct mk_exec *x, u64 *rsp, u64 *val)
 {
-	u64 from = *rsp & mk_exec_mask(stack_width(x));
+	u64 from = *rsp & mk_exec_mask(mk_exec_stack_width(x));
 
 	*rsp += x->insn.size;
 	return mk_exec_read(x, MK_SS, from, val, x->insn.size);
@@ -41,7 +33,7 @@ static int pop(struct mk_exec *x, u64 *rsp, u64 *val)
 
 static int finish(struct mk_exec *x, u64 rsp)
 {
-	mk_exec_set_reg(x, MK_RSP, rsp, stack_width(x));
+	mk_exec_set_reg(x, MK_RSP, rsp, mk_exec_stack_width(x));
 	return mk_exec_finish(x);
 }
 
@@ -71,7 +63,7 @@ static int pop_operand(struct mk_exec *x)
 		return finish(x, rsp);
 	}
 	/* an address made of RSP means RSP after the pop */
-	mk_exec_set_reg(x, MK_RSP, rsp, stack_width(x));
+	mk_exec_set_reg(x, MK_RSP, rsp, mk_exec_stack_width(x));
 	if (mk_exec_in_memory(insn, insn->dst))
 		ret = mk_exec_write(x, insn->seg, mk_exec_address(x), val, insn->size);
 	else
@@ -116,7 +108,7 @@ static int pop_all(struct mk_exec *x)
 /* What a program may change by POPF depends on its privilege. */
 static int flags(struct mk_exec *x)
 {
-	const u64 iopl = (x->cpu.rflags & X86_EFLAGS_IOPL) >> X86_EFLAGS_IOPL_BIT;
+	const u8 iopl = mk_exec_iopl(x);
 	u64 rsp = x->cpu.gpr[MK_RSP], val, change;
 	int ret;
 
@@ -144,7 +136,7 @@ static int flags(struct mk_exec *x)
 /* ENTER copies as many of the outer procedures' frame pointers as its level says. */
 static int enter(struct mk_exec *x)
 {
-	const u8 width = stack_width(x);
+	const u8 width = mk_exec_stack_width(x);
 	u64 rsp = x->cpu.gpr[MK_RSP], outer = x->cpu.gpr[MK_RBP], frame, val;
 	unsigned int level = x->insn.imm & 31;
 	int ret = push(x, &rsp, outer);
@@ -236,7 +228,7 @@ static int load_code(struct mk_exec *x, u16 sel, u64 rip, struct mk_seg *cs)
 
 	if (ret)
 		return ret;
-	if (x->cpu.cr0 & X86_CR0_PE && !(x->cpu.rflags & X86_EFLAGS_VM))
+	if (mk_exec_protected(x))
 		cs->sel = (sel & ~3) | x->cpu.cpl;
 	return check_target(x, cs, x->cpu.long_mode && cs->ar & MK_AR_L, rip);
 }
@@ -287,7 +279,7 @@ static int far_return(struct mk_exec *x)
 	if (ret)
 		return ret;
 	/* to a program of less privilege: two stacks, and more segments to check */
-	if (x->cpu.cr0 & X86_CR0_PE && !(x->cpu.rflags & X86_EFLAGS_VM) && (sel & 3) > x->cpu.cpl)
+	if (mk_exec_protected(x) && (sel & 3) > x->cpu.cpl)
 		return MK_EXEC_UNSUPPORTED;
 	ret = load_code(x, sel, rip, &cs);
 	if (ret)

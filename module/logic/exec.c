@@ -652,12 +652,11 @@ static u16 port_operand(const struct mk_exec *x)
 static int check_port(struct mk_exec *x)
 {
 	const struct mk_seg *tss = &x->cpu.seg[MK_TR];
-	const u64 iopl = (x->cpu.rflags & X86_EFLAGS_IOPL) >> X86_EFLAGS_IOPL_BIT;
 	const u16 port = port_operand(x);
 	u16 map = 0, bits = 0;
 	int ret;
 
-	if (!(x->cpu.cr0 & X86_CR0_PE) || (!(x->cpu.rflags & X86_EFLAGS_VM) && x->cpu.cpl <= iopl))
+	if (!(x->cpu.cr0 & X86_CR0_PE) || (mk_exec_protected(x) && x->cpu.cpl <= mk_exec_iopl(x)))
 		return MK_EXEC_OK;
 	if ((tss->ar & MK_AR_TYPE & ~MK_TYPE_BUSY) != MK_TYPE_TSS || tss->limit <= TSS_IO_MAP + 1)
 		return mk_exec_raise(x, X86_TRAP_GP);

@@ -34,6 +34,25 @@ static inline int mk_exec_raise(struct mk_exec *x, u8 vector)
 	return MK_EXEC_FAULT;
 }
 
+/* Fault about a selector, which without its RPL is the error code. */
+static inline int mk_exec_refuse(struct mk_exec *x, u8 vector, u16 sel)
+{
+	mk_exec_raise(x, vector);
+	x->fault.error = sel & ~3;
+	return MK_EXEC_FAULT;
+}
+
+/* Does a selector name a descriptor? Else, in real and virtual-8086 mode, a paragraph. */
+static inline bool mk_exec_protected(const struct mk_exec *x)
+{
+	return x->cpu.cr0 & X86_CR0_PE && !(x->cpu.rflags & X86_EFLAGS_VM);
+}
+
+static inline u8 mk_exec_iopl(const struct mk_exec *x)
+{
+	return (x->cpu.rflags & X86_EFLAGS_IOPL) >> X86_EFLAGS_IOPL_BIT;
+}
+
 /* Without REX, byte registers 4 to 7 are AH, CH, DH and BH. */
 static inline bool mk_exec_high_byte(const struct mk_exec *x, u8 nr, unsigned int size)
 {
@@ -136,6 +155,21 @@ u64 mk_exec_get_operand(const struct mk_exec *x, u8 operand, unsigned int size);
 /* Through a segment: @size is 8 bytes at most, and *@val is zero-extended. */
 int mk_exec_read(struct mk_exec *x, u8 seg, u64 ea, u64 *val, unsigned int size);
 int mk_exec_write(struct mk_exec *x, u8 seg, u64 ea, u64 val, unsigned int size);
+
+/* Bytes of the stack pointer that count */
+static inline u8 mk_exec_stack_width(const struct mk_exec *x)
+{
+	if (x->cpu.mode == MK_MODE_64)
+		return 8;
+	return x->cpu.seg[MK_SS].ar & MK_AR_DB ? 4 : 2;
+}
+
+/* Push @size bytes; *@rsp, a copy of the stack pointer, moves. */
+static inline int mk_exec_push(struct mk_exec *x, u64 *rsp, u64 val, unsigned int size)
+{
+	*rsp -= size;
+	return mk_exec_write(x, MK_SS, *rsp & mk_exec_mask(mk_exec_stack_width(x)), val, size);
+}
 
 /* MK_OP_CALL to MK_OP_LIDT: control.c */
 int mk_exec_control(struct mk_exec *x);

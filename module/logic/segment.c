@@ -12,14 +12,6 @@
 
 #include "logic/exec_parts.h"
 
-/* A fault about a selector has it, without RPL, as its error code. */
-static int refuse(struct mk_exec *x, u8 vector, u16 sel)
-{
-	mk_exec_raise(x, vector);
-	x->fault.error = sel & ~3;
-	return MK_EXEC_FAULT;
-}
-
 /* The tables are the supervisor's, and have 64-bit addresses in all of long mode. */
 static int system_address(struct mk_exec *x, u64 *addr, unsigned int size)
 {
@@ -120,10 +112,10 @@ static int find(struct mk_exec *x, u8 nr, u16 sel, unsigned int size, u64 *addr)
 		limit = ldt->limit;
 		/* the system segments are in the GDT */
 		if (nr >= MK_LDTR || ldt->ar & MK_AR_UNUSABLE || !(ldt->ar & MK_AR_P))
-			return refuse(x, X86_TRAP_GP, sel);
+			return mk_exec_refuse(x, X86_TRAP_GP, sel);
 	}
 	if ((sel & ~7u) + size - 1 > limit)
-		return refuse(x, X86_TRAP_GP, sel);
+		return mk_exec_refuse(x, X86_TRAP_GP, sel);
 	*addr += sel & ~7;
 	return system_address(x, addr, size);
 }
@@ -145,7 +137,7 @@ int mk_exec_load_segment(struct mk_exec *x, u8 nr, u16 sel, struct mk_seg *seg)
 	u8 vector;
 	int ret;
 
-	if (nr <= MK_GS && (!(x->cpu.cr0 & X86_CR0_PE) || x->cpu.rflags & X86_EFLAGS_VM)) {
+	if (nr <= MK_GS && !mk_exec_protected(x)) {
 		load_paragraph(x, nr, sel, seg);
 		return MK_EXEC_OK;
 	}
@@ -164,11 +156,11 @@ int mk_exec_load_segment(struct mk_exec *x, u8 nr, u16 sel, struct mk_seg *seg)
 		return MK_EXEC_UNSUPPORTED;
 	vector = check(x, nr, sel, seg->ar);
 	if (vector)
-		return refuse(x, vector, sel);
+		return mk_exec_refuse(x, vector, sel);
 	if (size == 16) {
 		seg->base |= desc[1] << 32;
 		if (!mk_exec_canonical(x, seg->base))
-			return refuse(x, X86_TRAP_GP, sel);
+			return mk_exec_refuse(x, X86_TRAP_GP, sel);
 	}
 
 	if (nr == MK_LDTR)
@@ -194,11 +186,11 @@ int mk_exec_load_tss(struct mk_exec *x, u16 sel, bool back, struct mk_seg *tss)
 	tss->sel = sel;
 	type = tss->ar & (MK_AR_TYPE | MK_AR_S);
 	if ((type & ~MK_TYPE_BUSY) != MK_TYPE_TSS && (type & ~MK_TYPE_BUSY) != MK_TYPE_TSS_16)
-		return refuse(x, bad, sel);
+		return mk_exec_refuse(x, bad, sel);
 	if (!(type & MK_TYPE_BUSY) != !back)
-		return refuse(x, bad, sel);
+		return mk_exec_refuse(x, bad, sel);
 	if (!(tss->ar & MK_AR_P))
-		return refuse(x, X86_TRAP_NP, sel);
+		return mk_exec_refuse(x, X86_TRAP_NP, sel);
 	tss->ar |= MK_TYPE_BUSY;
 	return MK_EXEC_OK;
 }

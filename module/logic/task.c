@@ -81,12 +81,9 @@ static int load(struct mk_exec *x, u8 nr, u16 sel)
 	do {
 		ret = mk_exec_load_segment(x, nr, sel, &seg);
 	} while (ret == MK_EXEC_RETRY && ++tries < MAX_TRIES);
-	if (ret == MK_EXEC_UNSUPPORTED || (ret == MK_EXEC_FAULT && nr == MK_LDTR &&
-					   x->fault.vector == X86_TRAP_NP)) {
-		mk_exec_raise(x, X86_TRAP_TS);
-		x->fault.error = sel & ~3;
-		return MK_EXEC_FAULT;
-	}
+	if (ret == MK_EXEC_UNSUPPORTED ||
+	    (ret == MK_EXEC_FAULT && nr == MK_LDTR && x->fault.vector == X86_TRAP_NP))
+		return mk_exec_refuse(x, X86_TRAP_TS, sel);
 	if (ret == MK_EXEC_FAULT && x->fault.vector == X86_TRAP_GP)
 		x->fault.vector = X86_TRAP_TS;
 	if (!ret)
@@ -119,12 +116,11 @@ static int load_all(struct mk_exec *x, const struct layout *l, const u8 *image)
 
 static int push_error(struct mk_exec *x, u8 width, u32 error)
 {
-	const unsigned int stack = x->cpu.seg[MK_SS].ar & MK_AR_DB ? 4 : 2;
-	const u64 rsp = x->cpu.gpr[MK_RSP] - width;
-	int ret = mk_exec_write(x, MK_SS, rsp & mk_exec_mask(stack), error, width);
+	u64 rsp = x->cpu.gpr[MK_RSP];
+	int ret = mk_exec_push(x, &rsp, error, width);
 
 	if (!ret)
-		mk_exec_set_reg(x, MK_RSP, rsp, stack);
+		mk_exec_set_reg(x, MK_RSP, rsp, mk_exec_stack_width(x));
 	return ret;
 }
 
@@ -169,11 +165,8 @@ int mk_exec_task_switch(struct mk_exec *x, struct mk_task_switch *t)
 	if (ret)
 		return ret;
 	l = layout_of(&tss);
-	if (tss.limit < l->limit) {
-		mk_exec_raise(x, X86_TRAP_TS);
-		x->fault.error = t->sel & ~3;
-		return MK_EXEC_FAULT;
-	}
+	if (tss.limit < l->limit)
+		return mk_exec_refuse(x, X86_TRAP_TS, t->sel);
 	ret = mk_exec_read_system(x, tss.base + l->ip, image, l->width * (SEG + l->nr_seg + 1));
 	if (!ret && l == &tss_32)
 		ret = mk_exec_read_system(x, tss.base + CR3, &cr3, 4) ?:
