@@ -438,10 +438,10 @@ void mk_cpuid_refresh(struct mk_vcpu *v)
 
 	mk_cpu_need(cpu, MK_G_CR);
 	e = entry(v, 1, 0);
-	if (e)
+	if (e) {
 		set_bits(&e->ecx, F(OSXSAVE), cpu->cr4 & X86_CR4_OSXSAVE);
-	if (e)
 		set_bits(&e->edx, F(APIC), mk_apic_base(v) & MSR_IA32_APICBASE_ENABLE);
+	}
 	if (e && !mk_has_quirk(v->vm, KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT))
 		set_bits(&e->ecx, F(MWAIT), v->misc_enable & MSR_IA32_MISC_ENABLE_MWAIT);
 	e = entry(v, 7, 0);

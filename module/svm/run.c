@@ -234,7 +234,7 @@ static void exception(struct mk_exit *x, const struct vmcb *vmcb)
 }
 
 /* APM vol. 2, "Task-Switch Intercept" */
-static noinline void task_switch(struct mk_exit *x, const struct vmcb_control_area *c)
+static void task_switch(struct mk_exit *x, const struct vmcb_control_area *c)
 {
 	u64 info = c->exit_info_2;
 
