@@ -132,6 +132,13 @@ static u16 halt_in(struct guest *g, struct kvm_regs *regs, struct kvm_sregs *sre
 	return sregs->tr.selector;
 }
 
+/* Task @sel has ended with exception @vector, about selector @error. */
+#define EXPECT_FAULT(sel, vector, error) do {				\
+	EXPECT_EQ(halt_in(g, &regs, &sregs), sel);			\
+	EXPECT_EQ(regs.rdi, vector);					\
+	EXPECT_EQ(*(u32 *)guest_at(g, regs.rsp), error);		\
+} while (0)
+
 GUEST_FIXTURE(tasks, 0);
 
 TEST_F(tasks, jump)
@@ -320,20 +327,14 @@ TEST_F(tasks, refused)
 
 	TWO_TASKS(MODE_PROTECTED, jump, stop);
 	*type_of(g, SEL_B) = 0x09;
-	EXPECT_EQ(halt_in(g, &regs, &sregs), SEL_TSS);
-	EXPECT_EQ(regs.rdi, 11);
-	EXPECT_EQ(*(u32 *)guest_at(g, regs.rsp), SEL_B);
+	EXPECT_FAULT(SEL_TSS, 11, SEL_B);
 	TWO_TASKS(MODE_PROTECTED, jump, stop);
 	*type_of(g, SEL_B) = 0x8b;
-	EXPECT_EQ(halt_in(g, &regs, &sregs), SEL_TSS);
-	EXPECT_EQ(regs.rdi, 13);
-	EXPECT_EQ(*(u32 *)guest_at(g, regs.rsp), SEL_B);
+	EXPECT_FAULT(SEL_TSS, 13, SEL_B);
 	EXPECT_EQ(tss_of(g, GUEST_TSS)->eip, 0x55555555);
 	TWO_TASKS(MODE_PROTECTED, jump, stop);
 	describe(g, SEL_B, TSS_B, 0x66, 0x89);
-	EXPECT_EQ(halt_in(g, &regs, &sregs), SEL_TSS);
-	EXPECT_EQ(regs.rdi, 10);
-	EXPECT_EQ(*(u32 *)guest_at(g, regs.rsp), SEL_B);
+	EXPECT_FAULT(SEL_TSS, 10, SEL_B);
 	EXPECT_EQ(*type_of(g, SEL_B), 0x89);
 }
 
@@ -350,21 +351,15 @@ TEST_F(tasks, bad_segments)
 	TWO_TASKS(MODE_PROTECTED, jump, stop);
 	b->fs = 0xf8;
 	describe(g, 0xf8, 0, 0xffff, 0x98);
-	EXPECT_EQ(halt_in(g, &regs, &sregs), SEL_B);
-	EXPECT_EQ(regs.rdi, 10);
-	EXPECT_EQ(*(u32 *)guest_at(g, regs.rsp), 0xf8);
+	EXPECT_FAULT(SEL_B, 10, 0xf8);
 	TWO_TASKS(MODE_PROTECTED, jump, stop);
 	b->gs = 0xf8;
 	describe(g, 0xf8, 0, 0xffff, 0x13);
-	EXPECT_EQ(halt_in(g, &regs, &sregs), SEL_B);
-	EXPECT_EQ(regs.rdi, 11);
-	EXPECT_EQ(*(u32 *)guest_at(g, regs.rsp), 0xf8);
+	EXPECT_FAULT(SEL_B, 11, 0xf8);
 	TWO_TASKS(MODE_PROTECTED, jump, stop);
 	b->ldt = 0xf8;
 	describe(g, 0xf8, 0, 0xffff, 0x93);
-	EXPECT_EQ(halt_in(g, &regs, &sregs), SEL_B);
-	EXPECT_EQ(regs.rdi, 10);
-	EXPECT_EQ(*(u32 *)guest_at(g, regs.rsp), 0xf8);
+	EXPECT_FAULT(SEL_B, 10, 0xf8);
 }
 
 /* A debugger's bit in the TSS: #DB before the first instruction, and DR7's local bits go. */
