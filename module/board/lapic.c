@@ -14,29 +14,77 @@
 #include "board/board.h"
 #include "board/lapic.h"
 
-/* The word of IRR, ISR or TMR that has @vector's bit. */
-static atomic_t *word_of(const struct mk_lapic *apic, unsigned int reg, u8 vector)
+/* Offset of the word of IRR, ISR or TMR that has @vector's bit. */
+static unsigned int word_of(unsigned int reg, u8 vector)
 {
-	return apic->regs + reg + vector / 32 * 0x10;
+	return reg + vector / 32 * 0x10;
 }
 
-/*
- * The highest vector of IRR or ISR, or -1. Who sets a bit in IRR adds it to the
- * summary a moment later, perhaps when the vector has been taken already: an
- * empty word means to look at the next one.
- */
+/* In IRR or ISR; what the word is afterwards. */
+static u32 change_bit_of(struct mk_lapic *apic, unsigned int reg, u8 vector, bool on)
+{
+	u32 word, bit = BIT(vector % 32);
+
+	reg = word_of(reg, vector);
+	word = mk_lapic_get(apic, reg);
+	word = on ? word | bit : word & ~bit;
+	mk_lapic_put(apic, reg, word);
+	return word;
+}
+
+/* The highest vector of IRR or ISR, or -1. */
 static int highest(const struct mk_lapic *apic, unsigned int reg, unsigned long words)
 {
 	unsigned int word;
-	u32 bits;
 
-	for (; words; words &= ~BIT(word)) {
-		word = __fls(words);
-		bits = mk_lapic_get(apic, reg + word * 0x10);
-		if (likely(bits))
-			return word * 32 + __fls(bits);
+	if (!words)
+		return -1;
+	word = __fls(words);
+	return word * 32 + __fls(mk_lapic_get(apic, reg + word * 0x10));
+}
+
+static void add_to_irr(struct mk_lapic *apic, unsigned int word, u32 bits)
+{
+	unsigned int reg = APIC_IRR + word * 0x10;
+
+	if (bits) {
+		mk_lapic_put(apic, reg, mk_lapic_get(apic, reg) | bits);
+		apic->irr_words |= BIT(word);
 	}
-	return -1;
+}
+
+/* The flag goes down first: a bit that is set behind our back raises it again. */
+static bool clear_arrived_flag(struct mk_lapic *apic)
+{
+	if (likely(!READ_ONCE(apic->some_arrived)))
+		return false;
+	smp_store_mb(apic->some_arrived, false);
+	return true;
+}
+
+void mk_lapic_take_arrived(struct mk_lapic *apic)
+{
+	u64 bits;
+	int i;
+
+	if (!clear_arrived_flag(apic))
+		return;
+	for (i = 0; i < ARRAY_SIZE(apic->arrived); i++) {
+		if (!READ_ONCE(apic->arrived[i]))
+			continue;
+		bits = xchg(&apic->arrived[i], 0);
+		add_to_irr(apic, 2 * i, bits);
+		add_to_irr(apic, 2 * i + 1, bits >> 32);
+	}
+}
+
+void mk_lapic_drop_arrived(struct mk_lapic *apic)
+{
+	int i;
+
+	if (clear_arrived_flag(apic))
+		for (i = 0; i < ARRAY_SIZE(apic->arrived); i++)
+			WRITE_ONCE(apic->arrived[i], 0);
 }
 
 static void update_ppr(struct mk_lapic *apic)
@@ -50,11 +98,12 @@ static void update_ppr(struct mk_lapic *apic)
 	apic->v->cpu.cr8 = tpr >> 4;
 }
 
-static int pending(const struct mk_lapic *apic)
+static int pending(struct mk_lapic *apic)
 {
-	int vector = highest(apic, APIC_IRR, READ_ONCE(apic->irr_words));
-	int ppr = mk_lapic_get(apic, APIC_PROCPRI);
+	int ppr = mk_lapic_get(apic, APIC_PROCPRI), vector;
 
+	mk_lapic_take_arrived(apic);
+	vector = highest(apic, APIC_IRR, apic->irr_words);
 	return vector >= 0 && (vector & 0xf0) > (ppr & 0xf0) && mk_lapic_enabled(apic) ? vector : -1;
 }
 
@@ -70,14 +119,14 @@ void mk_lapic_set_tpr(struct mk_lapic *apic, u32 tpr)
 	apic->v->cpu.cr8 = (tpr & 0xff) >> 4;	/* the guest may read it without an exit */
 	update_ppr(apic);
 	/* What waits may be let in; or may have to wait for the next change. */
-	if (READ_ONCE(apic->irr_words))
+	if (apic->irr_words)
 		mk_request(apic->v, MK_REQ_EVENT);
 }
 
 u8 mk_lapic_cr8_threshold(struct mk_vcpu *v)
 {
 	const struct mk_lapic *apic = v->apic;
-	int class = highest(apic, APIC_IRR, READ_ONCE(apic->irr_words)) >> 4;
+	int class = highest(apic, APIC_IRR, apic->irr_words) >> 4;
 	int tpr = mk_lapic_get(apic, APIC_TASKPRI) >> 4;
 
 	return class >= 0 && class <= tpr && mk_lapic_enabled(apic) ? class : 0;
@@ -87,13 +136,12 @@ void mk_lapic_summarize(struct mk_lapic *apic)
 {
 	int word;
 
-	apic->isr_words = 0;
+	apic->irr_words = apic->isr_words = 0;
 	for (word = 0; word < MK_NR_VECTORS / 32; word++) {
-		if (mk_lapic_get(apic, APIC_ISR + word * 0x10))
-			__set_bit(word, &apic->isr_words);
-		/* An interrupt may arrive meanwhile: never clear what it sets. */
 		if (mk_lapic_get(apic, APIC_IRR + word * 0x10))
-			set_bit(word, &apic->irr_words);
+			apic->irr_words |= BIT(word);
+		if (mk_lapic_get(apic, APIC_ISR + word * 0x10))
+			apic->isr_words |= BIT(word);
 	}
 	update_ppr(apic);
 	mk_request(apic->v, MK_REQ_EVENT);
@@ -108,23 +156,13 @@ int mk_lapic_ack(struct mk_vcpu *v)
 {
 	struct mk_lapic *apic = v->apic;
 	int vector = pending(apic);
-	atomic_t *irr, *isr;
 
 	if (vector < 0)
 		return -1;
-	irr = word_of(apic, APIC_IRR, vector);
-	isr = word_of(apic, APIC_ISR, vector);
-
-	atomic_andnot(BIT(vector % 32), irr);
-	if (!atomic_read(irr)) {
-		clear_bit(vector / 32, &apic->irr_words);
-		smp_mb__after_atomic();
-		/* Who set a bit in between has perhaps set the summary before we cleared it. */
-		if (atomic_read(irr))
-			set_bit(vector / 32, &apic->irr_words);
-	}
-	atomic_set(isr, atomic_read(isr) | BIT(vector % 32));
-	__set_bit(vector / 32, &apic->isr_words);
+	if (!change_bit_of(apic, APIC_IRR, vector, false))
+		apic->irr_words &= ~BIT(vector / 32);
+	change_bit_of(apic, APIC_ISR, vector, true);
+	apic->isr_words |= BIT(vector / 32);
 	mk_lapic_put(apic, APIC_PROCPRI, vector & 0xf0);
 	return vector;
 }
@@ -142,7 +180,7 @@ static void tell_ioapic(struct mk_lapic *apic, u8 vector)
 		mk_ioapic_eoi(apic->chip, vector);
 	} else if (mk_lapic_get(apic, APIC_SPIV) & APIC_SPIV_DIRECTED_EOI) {
 		return;		/* the guest tells it */
-	} else if ((atomic_read(word_of(apic, APIC_TMR, vector)) & BIT(vector % 32)) ||
+	} else if ((mk_lapic_get(apic, word_of(APIC_TMR, vector)) & BIT(vector % 32)) ||
 		   mk_routes_reach(apic, vector)) {
 		/* Taken before the next entry: there is never a second one. */
 		v->eoi_vector = vector;
@@ -153,14 +191,11 @@ static void tell_ioapic(struct mk_lapic *apic, u8 vector)
 void mk_lapic_eoi(struct mk_lapic *apic)
 {
 	int vector = highest(apic, APIC_ISR, apic->isr_words);
-	atomic_t *isr;
 
 	if (vector < 0)
 		return;
-	isr = word_of(apic, APIC_ISR, vector);
-	atomic_set(isr, atomic_read(isr) & ~BIT(vector % 32));
-	if (!atomic_read(isr))
-		__clear_bit(vector / 32, &apic->isr_words);
+	if (!change_bit_of(apic, APIC_ISR, vector, false))
+		apic->isr_words &= ~BIT(vector / 32);
 	update_ppr(apic);
 	if (READ_ONCE(apic->chip->eoi_pins[vector]))
 		tell_ioapic(apic, vector);
@@ -177,15 +212,17 @@ bool mk_lapic_eoi_is_alone(const struct mk_vcpu *v, u8 vector)
 	const struct mk_lapic *apic = v->apic;
 
 	return apic->isr_words == BIT(vector / 32) &&
-	       atomic_read(word_of(apic, APIC_ISR, vector)) == (int)BIT(vector % 32) &&
-	       !READ_ONCE(apic->irr_words) && !READ_ONCE(apic->chip->eoi_pins[vector]);
+	       mk_lapic_get(apic, word_of(APIC_ISR, vector)) == BIT(vector % 32) &&
+	       !apic->irr_words && !READ_ONCE(apic->some_arrived) &&
+	       !READ_ONCE(apic->chip->eoi_pins[vector]);
 }
 
 /* Returns a status: 1, or 0 where it waits already. */
 static int set_irr(struct mk_lapic *apic, u8 vector, bool level)
 {
-	atomic_t *tmr = word_of(apic, APIC_TMR, vector);
+	atomic_t *tmr = apic->regs + word_of(APIC_TMR, vector);
 	u32 bit = BIT(vector % 32);
+	bool waits;
 
 	if (!!(atomic_read(tmr) & bit) != level) {
 		if (level)
@@ -193,12 +230,13 @@ static int set_irr(struct mk_lapic *apic, u8 vector, bool level)
 		else
 			atomic_andnot(bit, tmr);
 	}
-	if (atomic_fetch_or(bit, word_of(apic, APIC_IRR, vector)) & bit)
+	waits = mk_lapic_get(apic, word_of(APIC_IRR, vector)) & bit;
+	if (test_and_set_bit(vector, apic->arrived))
 		return 0;
-	set_bit(vector / 32, &apic->irr_words);
+	WRITE_ONCE(apic->some_arrived, true);
 	mk_request(apic->v, MK_REQ_EVENT);
 	mk_vcpu_kick(apic->v);
-	return 1;
+	return !waits;
 }
 
 void mk_lapic_error(struct mk_lapic *apic, u32 bit)

@@ -4,11 +4,12 @@
  * interrupts, and lapic_regs.c, which is what software sees of it, share.
  *
  * The registers live in a page laid out as the manual and KVM_GET_LAPIC have
- * it. Anybody may set bits in IRR and TMR, atomically; all other registers
- * belong to the vCPU's thread, and others only look at them. Each of IRR and
- * ISR has a summary, one bit for each of its eight words that is not empty, so
- * that the highest vector is found without a search. PPR is kept up to date
- * whenever TPR or ISR change.
+ * it. They belong to the vCPU's thread, and others only look at them, except for
+ * TMR, whose bits anybody may change, atomically. Who brings an interrupt leaves it
+ * in mk_lapic.arrived; the vCPU's thread adds that to IRR when it looks there. Each
+ * of IRR and ISR has a summary, one bit for each of its eight words that is not
+ * empty, so that the highest vector is found without a search. PPR is kept up to
+ * date whenever TPR or ISR change.
  */
 #ifndef MK_BOARD_LAPIC_H
 #define MK_BOARD_LAPIC_H
@@ -28,7 +29,9 @@ struct mk_lapic {
 	struct mk_irqchip *chip;	/* (c) */
 	void *regs;			/* (c) the page */
 	u64 base;			/* IA32_APIC_BASE */
-	unsigned long irr_words;	/* (a) summary of IRR */
+	unsigned long arrived[MK_NR_VECTORS / BITS_PER_LONG]; /* (a) to be added to IRR */
+	bool some_arrived;		/* (a) there may be a bit in @arrived */
+	unsigned long irr_words;	/* summary of IRR */
 	unsigned long isr_words;	/* summary of ISR */
 	atomic_t errors;		/* (a) what the next write to ESR makes visible */
 	int extint;			/* what userspace's PIC has answered; -1: nothing */
@@ -37,7 +40,6 @@ struct mk_lapic {
 	u64 period;			/* ns from initial count to 0; 0: stopped */
 	u64 deadline;			/* IA32_TSC_DEADLINE, while the timer runs */
 };
-
 
 static inline u32 mk_lapic_get(const struct mk_lapic *apic, unsigned int reg)
 {
@@ -72,6 +74,9 @@ void mk_lapic_map(struct mk_irqchip *chip);
 /* lapic.c; on the vCPU's own thread, except those that say otherwise */
 /* An interrupt has arrived at this APIC; a status. Any context. */
 int mk_lapic_accept(struct mk_lapic *apic, const struct mk_apic_msg *msg);
+/* Bring IRR up to date; or forget what has arrived. */
+void mk_lapic_take_arrived(struct mk_lapic *apic);
+void mk_lapic_drop_arrived(struct mk_lapic *apic);
 void mk_lapic_eoi(struct mk_lapic *apic);
 void mk_lapic_set_tpr(struct mk_lapic *apic, u32 tpr);
 /* The registers were replaced: work out anew what is derived from them. */

@@ -477,6 +477,7 @@ int mk_lapic_get_state(struct mk_vcpu *v, struct kvm_lapic_state *state)
 
 	if (!apic)
 		return -EINVAL;
+	mk_lapic_take_arrived(apic);
 	memcpy(state->regs, apic->regs, sizeof(state->regs));
 	*(u32 *)(state->regs + APIC_TMCCT) = current_count(apic);
 	*(u32 *)(state->regs + APIC_LVR) = version(apic);
@@ -497,6 +498,7 @@ int mk_lapic_set_state(struct mk_vcpu *v, const struct kvm_lapic_state *state)
 	    *(const u32 *)(state->regs + APIC_ID) != (u32)v->id)
 		return -EINVAL;
 	timer_stop(apic);
+	mk_lapic_drop_arrived(apic);
 	memcpy(apic->regs, state->regs, sizeof(state->regs));
 	left = mk_lapic_get(apic, APIC_TMCCT);
 	mk_lapic_put(apic, APIC_TMCCT, 0);
@@ -520,8 +522,9 @@ void mk_lapic_reset(struct mk_vcpu *v, bool init)
 	if (!init)
 		apic->base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
 			     (mk_is_boot_vcpu(v) ? MSR_IA32_APICBASE_BSP : 0);
-	memset(apic->regs, 0, sizeof(struct kvm_lapic_state));
+	mk_lapic_drop_arrived(apic);
 	apic->irr_words = 0;
+	memset(apic->regs, 0, sizeof(struct kvm_lapic_state));
 	atomic_set(&apic->errors, 0);
 	identify(apic);
 	mk_lapic_put(apic, APIC_DFR, APIC_DFR_FLAT);

@@ -413,10 +413,16 @@ static void priority_tests(void)
 	   "LAPIC: lowering it lets in what waited");
 	lapic_eoi(0);
 
-	/* As if another CPU had been slow between IRR and its summary. */
-	apic->irr_words |= BIT(7);
-	send(0x40061, 0);
-	ok(ack(0) == 0x61, "LAPIC: a summary bit that comes late hides nothing");
+	/* As if another CPU had been slow between the bit and the flag. */
+	apic->arrived[1] |= BIT_ULL(0x61 % 64);
+	ok(ack(0) == -1, "LAPIC: what arrives is not there yet");
+	apic->some_arrived = true;
+	ok(ack(0) == 0x61, "LAPIC: and is when it is announced");
+	apic->some_arrived = true;
+	send(0x40062, 0);
+	ok(ack(0) == -1, "LAPIC: of the same class is the next");
+	lapic_eoi(0);
+	ok(ack(0) == 0x62, "LAPIC: an announcement without an interrupt hides nothing");
 	end();
 }
 

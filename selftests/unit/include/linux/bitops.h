@@ -9,10 +9,7 @@
 #define GENMASK(h, l)		((~0UL << (l)) & (~0UL >> (63 - (h))))
 #define __ffs(x)		((unsigned int)__builtin_ctzl(x))
 #define __fls(x)		((unsigned int)(63 - __builtin_clzl(x)))
-#define set_bit(nr, p)		((void)(*(p) |= BIT(nr)))
-#define clear_bit(nr, p)	((void)(*(p) &= ~BIT(nr)))
-#define __set_bit		set_bit
-#define __clear_bit		clear_bit
+#define BITS_PER_LONG		64
 #define for_each_set_bit(bit, p, size) \
 	for (bit = 0; bit < (size); bit++) if (*(p) >> bit & 1)
 
@@ -36,12 +33,22 @@ static inline int atomic_xchg(atomic_t *v, int i)
 	return old;
 }
 
-static inline int atomic_fetch_or(int i, atomic_t *v)
+static inline bool test_and_set_bit(unsigned int nr, unsigned long *p)
 {
-	return atomic_xchg(v, v->counter | i);
+	unsigned long old = p[nr / BITS_PER_LONG], bit = 1ul << nr % BITS_PER_LONG;
+
+	p[nr / BITS_PER_LONG] = old | bit;
+	return old & bit;
 }
 
-#define smp_mb__after_atomic()		((void)0)
+static inline unsigned long xchg(unsigned long *p, unsigned long val)
+{
+	unsigned long old = *p;
+
+	*p = val;
+	return old;
+}
+
 #define smp_load_acquire(p)		(*(p))
 #define smp_store_release(p, val)	((void)(*(p) = (val)))
 #define smp_store_mb(var, val)		((void)((var) = (val)))
