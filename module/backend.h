@@ -53,6 +53,10 @@
 #define MK_FLUSH_GUEST	BIT(0)	/* what this vCPU cached of the guest's own tables */
 #define MK_FLUSH_TDP	BIT(1)	/* what any vCPU cached of mk_cpu.tdp_root */
 
+/* mk_cpu.apic_changed */
+#define MK_APIC_STATUS	BIT(0)
+#define MK_APIC_EOIS	BIT(1)
+
 /**
  * struct mk_cpu - one guest CPU as the hardware runs it
  *
@@ -86,7 +90,20 @@ struct mk_cpu {
 	u64 cr8;			/* TPR bits 7:4; see cr8_free */
 	bool cr8_free;			/* (constant) the guest may change it without an exit */
 	u32 exits_off;			/* (constant) KVM_X86_DISABLE_EXITS_*: the guest does these itself */
-	u8 cr8_threshold;		/* core -> run(): exit when CR8 falls below this */
+	u8 cr8_threshold;		/* board -> run(): exit when CR8 falls below this */
+
+	/*
+	 * While virt_apic is set, the CPU has the local APIC, which is in x2APIC mode:
+	 * in the guest it delivers interrupts from apic_regs by itself, and reads and
+	 * writes TPR, PPR, IRR and ISR there. cr8 and cr8_threshold do not matter then.
+	 */
+	bool can_virt_apic;		/* (constant) it may be set */
+	bool virt_apic;			/* board -> run() */
+	u8 apic_changed;		/* board -> run(): MK_APIC_*, what is to be loaded */
+	u8 apic_irr, apic_isr;		/* STATUS: the highest vector in IRR, in ISR; 0: none */
+	u64 apic_eois[4];		/* EOIS: vectors whose EOI exits */
+	void *apic_regs;		/* (constant) a page, laid out as the manual has it */
+
 	u64 xcr0, xss;
 	u32 pkru;			/* guest's, while the host's is loaded */
 	u64 spec_ctrl;			/* guest IA32_SPEC_CTRL */
@@ -159,6 +176,7 @@ struct mk_caps {
 	u8 tsc_frac;		/* with it: bits of mk_cpu.tsc_ratio behind the point */
 	u64 tsc_max_ratio;
 	bool tpr_shadow;	/* CR8 can be the guest's own: see mk_cpu.cr8_free */
+	bool virt_apic;		/* likewise: see mk_cpu.virt_apic */
 	bool vnmi;		/* NMI blocking is tracked by the hardware */
 	bool xsaves;
 	bool rdtscp, invpcid, umip, pku;	/* may the guest have these */

@@ -29,24 +29,42 @@ static int pic_pending(const struct mk_vcpu *v)
 	return unlikely(chip->split) ? mk_lapic_extint_waiting(v) : READ_ONCE(chip->pic_vector);
 }
 
-/* The vector that the vCPU would take now: the PIC's goes before the APIC's own. */
-static int irq_pending(struct mk_vcpu *v)
+/* The PIC's interrupts go before the APIC's own. */
+static bool pic_is_first(const struct mk_vcpu *v)
 {
-	int vector = pic_pending(v);
-
-	if (vector >= 0 && mk_lapic_takes_pic(v))
-		return vector;
-	return mk_lapic_pending(v);
+	return pic_pending(v) >= 0 && mk_lapic_takes_pic(v);
 }
 
-static int irq_ack(struct mk_vcpu *v)
+static int irq_pending(struct mk_vcpu *v)
+{
+	return pic_is_first(v) ? pic_pending(v) : mk_lapic_pending(v);
+}
+
+/* What the CPU delivers by itself is not ours to take. */
+static int lapic_to_take(struct mk_vcpu *v)
+{
+	return v->cpu.virt_apic ? -1 : mk_lapic_pending(v);
+}
+
+static int irq_take(struct mk_vcpu *v, bool can, bool *more)
 {
 	struct mk_irqchip *chip = v->vm->irqchip;
-	int vector = -1;
+	bool pic = pic_is_first(v);
+	int vector = pic ? -1 : lapic_to_take(v);
 
-	if (pic_pending(v) >= 0 && mk_lapic_takes_pic(v))
-		vector = unlikely(chip->split) ? mk_lapic_extint_take(v) : mk_pic_ack(chip);
-	return vector >= 0 ? vector : mk_lapic_ack(v);
+	*more = pic || vector >= 0;
+	if (!*more || !can || !mk_irq_allowed(v)) {
+		vector = -1;
+	} else {
+		if (!pic)
+			mk_lapic_ack(v, vector);
+		else
+			vector = unlikely(chip->split) ? mk_lapic_extint_take(v) : mk_pic_ack(chip);
+		*more = pic_is_first(v) || lapic_to_take(v) >= 0;
+	}
+	if (v->cpu.cr8_free)
+		v->cpu.cr8_threshold = mk_lapic_cr8_threshold(v);
+	return vector;
 }
 
 static bool mmio(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write)
@@ -100,7 +118,10 @@ static const struct mk_board_ops board_ops = {
 	.vcpu_free = mk_lapic_free,
 	.vcpu_reset = mk_lapic_reset,
 	.irq_pending = irq_pending,
-	.irq_ack = irq_ack,
+	.irq_take = irq_take,
+	.virtualize = mk_lapic_virtualize,
+	.virt_eoi = mk_lapic_virt_eoi,
+	.virt_write = mk_lapic_virt_write,
 	.eoi = mk_lapic_eoi_of,
 	.eoi_is_alone = mk_lapic_eoi_is_alone,
 	.extint_free = mk_lapic_extint_free,
@@ -109,7 +130,6 @@ static const struct mk_board_ops board_ops = {
 	.pio = pio,
 	.get_cr8 = mk_lapic_get_cr8,
 	.set_cr8 = mk_lapic_set_cr8,
-	.cr8_threshold = mk_lapic_cr8_threshold,
 	.ipi = mk_lapic_ipi,
 	.msr_get = mk_lapic_msr_get,
 	.msr_set = mk_lapic_msr_set,

@@ -43,6 +43,7 @@ struct mk_irqchip {
 	struct kvm_ioapic_state ioapic;	/* [B] irr holds the level of each line */
 	u32 delivered;			/* [B] edges in ioapic.irr that have been sent */
 	u32 eoi_pins[MK_NR_VECTORS];	/* [B], read without: pins that wait for a vector's EOI */
+	u32 eoi_version;		/* [B], read without: eoi_pins has changed so often */
 	u32 new_pins[MK_NR_VECTORS];	/* [B] mk_ioapic_recount()'s: too much for a stack */
 	u32 watched;			/* [B] mk_watched_pins(), as eoi_pins has it */
 	bool split;			/* (c) local APICs alone; the rest is userspace's */
@@ -181,11 +182,11 @@ bool mk_lapic_is_destination(const struct mk_lapic *apic, const struct mk_apic_m
 void mk_lapic_lint0(struct mk_vm *vm);
 /* Does LINT0 bring the PIC's interrupts to this vCPU? */
 bool mk_lapic_takes_pic(const struct mk_vcpu *v);
-/* The vector that the APIC would have served now, or -1; ack takes it. */
+/* The vector that the APIC would have served now, or -1; ack takes that one. */
 int mk_lapic_pending(const struct mk_vcpu *v);
 void mk_lapic_eoi_of(struct mk_vcpu *v);
 bool mk_lapic_eoi_is_alone(const struct mk_vcpu *v, u8 vector);
-int mk_lapic_ack(struct mk_vcpu *v);
+void mk_lapic_ack(struct mk_vcpu *v, u8 vector);
 
 /* What userspace's PIC has sent it, or -1; take it */
 int mk_lapic_extint_waiting(const struct mk_vcpu *v);
@@ -195,6 +196,14 @@ bool mk_lapic_extint_free(struct mk_vcpu *v);
 /* A machine-check bank signals an error that needs no machine check. */
 void mk_lapic_cmci(struct mk_vcpu *v);
 
+/* The class of an interrupt that waits for CR8 to fall below it; 0: none does */
+u8 mk_lapic_cr8_threshold(struct mk_vcpu *v);
+
+/* lapic_virt.c: see the core's table */
+void mk_lapic_virtualize(struct mk_vcpu *v);
+void mk_lapic_virt_eoi(struct mk_vcpu *v, u8 vector);
+void mk_lapic_virt_write(struct mk_vcpu *v, u16 offset);
+
 /* lapic_regs.c: what the core's table offers */
 int mk_lapic_init(struct mk_vcpu *v);
 void mk_lapic_free(struct mk_vcpu *v);
@@ -202,7 +211,6 @@ void mk_lapic_reset(struct mk_vcpu *v, bool init);
 bool mk_lapic_mmio(struct mk_vcpu *v, gpa_t gpa, unsigned int len, void *data, bool write);
 u64 mk_lapic_get_cr8(struct mk_vcpu *v);
 void mk_lapic_set_cr8(struct mk_vcpu *v, u64 cr8);
-u8 mk_lapic_cr8_threshold(struct mk_vcpu *v);
 int mk_lapic_ipi(struct mk_vcpu *v, u32 dest, u32 icr);
 int mk_lapic_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
 int mk_lapic_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host);

@@ -95,6 +95,15 @@ static bool eoi_concerns(const struct mk_irqchip *chip, unsigned int pin)
 	return chip->ioapic.redirtbl[pin].fields.trig_mode || (chip->watched & BIT(pin));
 }
 
+static void set_eoi_pins(struct mk_irqchip *chip, unsigned int vector, u32 pins)
+{
+	if (chip->eoi_pins[vector] == pins)
+		return;
+	WRITE_ONCE(chip->eoi_pins[vector], pins);
+	/* Who sees this count sees those pins. */
+	smp_store_release(&chip->eoi_version, chip->eoi_version + 1);
+}
+
 /* Replace an entry and keep chip->eoi_pins true. */
 static void set_entry(struct mk_irqchip *chip, unsigned int pin, u64 bits)
 {
@@ -111,10 +120,10 @@ static void set_entry(struct mk_irqchip *chip, unsigned int pin, u64 bits)
 		e->fields.remote_irr = 0;
 	/* An EOI of a vector that stays may come right now: it must find the pin. */
 	if (eoi_concerns(chip, pin))
-		WRITE_ONCE(chip->eoi_pins[e->fields.vector],
-			   chip->eoi_pins[e->fields.vector] | BIT(pin));
+		set_eoi_pins(chip, e->fields.vector,
+			     chip->eoi_pins[e->fields.vector] | BIT(pin));
 	if (old != e->fields.vector || !eoi_concerns(chip, pin))
-		WRITE_ONCE(chip->eoi_pins[old], chip->eoi_pins[old] & ~BIT(pin));
+		set_eoi_pins(chip, old, chip->eoi_pins[old] & ~BIT(pin));
 }
 
 void mk_ioapic_recount(struct mk_irqchip *chip)
@@ -133,8 +142,7 @@ void mk_ioapic_recount(struct mk_irqchip *chip)
 	}
 	/* EOIs are looked up meanwhile: what stays must be there at every moment. */
 	for (i = 0; i < MK_NR_VECTORS; i++)
-		if (chip->eoi_pins[i] != pins[i])
-			WRITE_ONCE(chip->eoi_pins[i], pins[i]);
+		set_eoi_pins(chip, i, pins[i]);
 }
 
 static u32 read_register(const struct kvm_ioapic_state *s)

@@ -14,6 +14,8 @@
 #include "board/board.h"
 #include "board/lapic.h"
 
+#define ALL_WORDS	(BIT(MK_NR_VECTORS / 32) - 1)
+
 /* Offset of the word of IRR, ISR or TMR that has @vector's bit. */
 static unsigned int word_of(unsigned int reg, u8 vector)
 {
@@ -32,65 +34,36 @@ static u32 change_bit_of(struct mk_lapic *apic, unsigned int reg, u8 vector, boo
 	return word;
 }
 
-/* The highest vector of IRR or ISR, or -1. */
-static int highest(const struct mk_lapic *apic, unsigned int reg, unsigned long words)
+/*
+ * The summary goes first: a bit that is set behind our back comes back there, perhaps
+ * when it has been taken already.
+ */
+void mk_lapic_add_arrived(struct mk_lapic *apic)
 {
-	unsigned int word;
+	unsigned long words = xchg(&apic->arrived_words, 0);
+	unsigned int word, reg;
 
-	if (!words)
-		return -1;
-	word = __fls(words);
-	return word * 32 + __fls(mk_lapic_get(apic, reg + word * 0x10));
-}
-
-static void add_to_irr(struct mk_lapic *apic, unsigned int word, u32 bits)
-{
-	unsigned int reg = APIC_IRR + word * 0x10;
-
-	if (bits) {
-		mk_lapic_put(apic, reg, mk_lapic_get(apic, reg) | bits);
+	for (; words; words &= words - 1) {
+		word = __ffs(words);
+		reg = APIC_IRR + word * 0x10;
+		mk_lapic_put(apic, reg, mk_lapic_get(apic, reg) |
+					atomic_xchg(&apic->arrived[word], 0));
 		apic->irr_words |= BIT(word);
-	}
-}
-
-/* The flag goes down first: a bit that is set behind our back raises it again. */
-static bool clear_arrived_flag(struct mk_lapic *apic)
-{
-	if (likely(!READ_ONCE(apic->some_arrived)))
-		return false;
-	smp_store_mb(apic->some_arrived, false);
-	return true;
-}
-
-void mk_lapic_take_arrived(struct mk_lapic *apic)
-{
-	u64 bits;
-	int i;
-
-	if (!clear_arrived_flag(apic))
-		return;
-	for (i = 0; i < ARRAY_SIZE(apic->arrived); i++) {
-		if (!READ_ONCE(apic->arrived[i]))
-			continue;
-		bits = xchg(&apic->arrived[i], 0);
-		add_to_irr(apic, 2 * i, bits);
-		add_to_irr(apic, 2 * i + 1, bits >> 32);
 	}
 }
 
 void mk_lapic_drop_arrived(struct mk_lapic *apic)
 {
-	int i;
+	unsigned long words = xchg(&apic->arrived_words, 0);
 
-	if (clear_arrived_flag(apic))
-		for (i = 0; i < ARRAY_SIZE(apic->arrived); i++)
-			WRITE_ONCE(apic->arrived[i], 0);
+	for (; words; words &= words - 1)
+		atomic_set(&apic->arrived[__ffs(words)], 0);
 }
 
 static void update_ppr(struct mk_lapic *apic)
 {
 	u32 tpr = mk_lapic_get(apic, APIC_TASKPRI);
-	int isr = highest(apic, APIC_ISR, apic->isr_words);
+	int isr = mk_lapic_highest(apic, APIC_ISR, apic->isr_words);
 	u32 class = isr < 0 ? 0 : isr & 0xf0;
 
 	mk_lapic_put(apic, APIC_PROCPRI, (tpr & 0xf0) >= class ? tpr : class);
@@ -103,13 +76,13 @@ static int pending(struct mk_lapic *apic)
 	int ppr = mk_lapic_get(apic, APIC_PROCPRI), vector;
 
 	mk_lapic_take_arrived(apic);
-	vector = highest(apic, APIC_IRR, apic->irr_words);
+	vector = mk_lapic_highest(apic, APIC_IRR, apic->irr_words);
 	return vector >= 0 && (vector & 0xf0) > (ppr & 0xf0) && mk_lapic_enabled(apic) ? vector : -1;
 }
 
 void mk_lapic_recheck(struct mk_lapic *apic)
 {
-	if (pending(apic) >= 0)
+	if (mk_lapic_is_virt(apic) || pending(apic) >= 0)
 		mk_request(apic->v, MK_REQ_EVENT);
 }
 
@@ -118,7 +91,10 @@ void mk_lapic_set_tpr(struct mk_lapic *apic, u32 tpr)
 	mk_lapic_put(apic, APIC_TASKPRI, tpr & 0xff);
 	apic->v->cpu.cr8 = (tpr & 0xff) >> 4;	/* the guest may read it without an exit */
 	update_ppr(apic);
-	/* What waits may be let in; or may have to wait for the next change. */
+	/*
+	 * What waits may be let in; or may have to wait for the next change. A CPU that
+	 * keeps the APIC always hears of it: its summaries are never empty.
+	 */
 	if (apic->irr_words)
 		mk_request(apic->v, MK_REQ_EVENT);
 }
@@ -126,7 +102,7 @@ void mk_lapic_set_tpr(struct mk_lapic *apic, u32 tpr)
 u8 mk_lapic_cr8_threshold(struct mk_vcpu *v)
 {
 	const struct mk_lapic *apic = v->apic;
-	int class = highest(apic, APIC_IRR, apic->irr_words) >> 4;
+	int class = mk_lapic_highest(apic, APIC_IRR, apic->irr_words) >> 4;
 	int tpr = mk_lapic_get(apic, APIC_TASKPRI) >> 4;
 
 	return class >= 0 && class <= tpr && mk_lapic_enabled(apic) ? class : 0;
@@ -136,7 +112,7 @@ void mk_lapic_summarize(struct mk_lapic *apic)
 {
 	int word;
 
-	apic->irr_words = apic->isr_words = 0;
+	apic->irr_words = apic->isr_words = mk_lapic_is_virt(apic) ? ALL_WORDS : 0;
 	for (word = 0; word < MK_NR_VECTORS / 32; word++) {
 		if (mk_lapic_get(apic, APIC_IRR + word * 0x10))
 			apic->irr_words |= BIT(word);
@@ -152,19 +128,15 @@ int mk_lapic_pending(const struct mk_vcpu *v)
 	return pending(v->apic);
 }
 
-int mk_lapic_ack(struct mk_vcpu *v)
+void mk_lapic_ack(struct mk_vcpu *v, u8 vector)
 {
 	struct mk_lapic *apic = v->apic;
-	int vector = pending(apic);
 
-	if (vector < 0)
-		return -1;
 	if (!change_bit_of(apic, APIC_IRR, vector, false))
 		apic->irr_words &= ~BIT(vector / 32);
 	change_bit_of(apic, APIC_ISR, vector, true);
 	apic->isr_words |= BIT(vector / 32);
 	mk_lapic_put(apic, APIC_PROCPRI, vector & 0xf0);
-	return vector;
 }
 
 /*
@@ -172,7 +144,7 @@ int mk_lapic_ack(struct mk_vcpu *v)
  * now. For an edge with a level's vector it does, as of stock KVM, where the route
  * points here.
  */
-static void tell_ioapic(struct mk_lapic *apic, u8 vector)
+void mk_lapic_tell_ioapic(struct mk_lapic *apic, u8 vector)
 {
 	struct mk_vcpu *v = apic->v;
 
@@ -190,15 +162,15 @@ static void tell_ioapic(struct mk_lapic *apic, u8 vector)
 
 void mk_lapic_eoi(struct mk_lapic *apic)
 {
-	int vector = highest(apic, APIC_ISR, apic->isr_words);
+	int vector = mk_lapic_highest(apic, APIC_ISR, apic->isr_words);
 
 	if (vector < 0)
 		return;
-	if (!change_bit_of(apic, APIC_ISR, vector, false))
+	if (!change_bit_of(apic, APIC_ISR, vector, false) && !mk_lapic_is_virt(apic))
 		apic->isr_words &= ~BIT(vector / 32);
 	update_ppr(apic);
 	if (READ_ONCE(apic->chip->eoi_pins[vector]))
-		tell_ioapic(apic, vector);
+		mk_lapic_tell_ioapic(apic, vector);
 	mk_lapic_recheck(apic);
 }
 
@@ -213,7 +185,7 @@ bool mk_lapic_eoi_is_alone(const struct mk_vcpu *v, u8 vector)
 
 	return apic->isr_words == BIT(vector / 32) &&
 	       mk_lapic_get(apic, word_of(APIC_ISR, vector)) == BIT(vector % 32) &&
-	       !apic->irr_words && !READ_ONCE(apic->some_arrived) &&
+	       !apic->irr_words && !READ_ONCE(apic->arrived_words) &&
 	       !READ_ONCE(apic->chip->eoi_pins[vector]);
 }
 
@@ -231,9 +203,9 @@ static int set_irr(struct mk_lapic *apic, u8 vector, bool level)
 			atomic_andnot(bit, tmr);
 	}
 	waits = mk_lapic_get(apic, word_of(APIC_IRR, vector)) & bit;
-	if (test_and_set_bit(vector, apic->arrived))
+	if (atomic_fetch_or(bit, &apic->arrived[vector / 32]) & bit)
 		return 0;
-	WRITE_ONCE(apic->some_arrived, true);
+	set_bit(vector / 32, &apic->arrived_words);
 	mk_request(apic->v, MK_REQ_EVENT);
 	mk_vcpu_kick(apic->v);
 	return !waits;

@@ -212,6 +212,12 @@ int mk_lapic_ipi(struct mk_vcpu *v, u32 dest, u32 icr)
 #define XAPIC_READ	(X2APIC_READ | R(APIC_ARBPRI) | R(APIC_DFR) | R(APIC_ICR2))
 #define XAPIC_WRITE	(X2APIC_RW | R(APIC_EOI) | R(APIC_LDR) | R(APIC_DFR) | R(APIC_ICR2))
 
+u64 mk_lapic_plain_regs(void)
+{
+	/* Two are worked out; the page has ICR's halves apart; and some have no CMCI. */
+	return X2APIC_READ & ~(R(APIC_TMCCT) | R(APIC_LVR) | R(APIC_ICR) | R(APIC_LVTCMCI));
+}
+
 /* Is @offset one of the registers @which, and one that this APIC has? */
 static bool has_reg(const struct mk_lapic *apic, unsigned int offset, u64 which)
 {
@@ -380,6 +386,7 @@ static int set_base(struct mk_lapic *apic, u64 val, bool host)
 	WRITE_ONCE(apic->base, val);
 	if ((old ^ val) & modes) {
 		identify(apic);
+		mk_lapic_choose_keeper(apic);
 		mk_lapic_map(apic->chip);
 		mk_cpuid_refresh(v);
 		mk_request(v, MK_REQ_EVENT);
@@ -534,6 +541,7 @@ void mk_lapic_reset(struct mk_vcpu *v, bool init)
 		mk_lapic_put(apic, APIC_LVT0, MK_DM_EXTINT << 8);
 	mk_lapic_map(apic->chip);
 	mk_lapic_summarize(apic);
+	mk_lapic_choose_keeper(apic);
 }
 
 int mk_lapic_init(struct mk_vcpu *v)
@@ -553,6 +561,7 @@ int mk_lapic_init(struct mk_vcpu *v)
 	hrtimer_init(&apic->timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
 	apic->timer.function = timer_fired;
 	v->apic = apic;
+	v->cpu.apic_regs = apic->regs;
 	return 0;
 }
 

@@ -6,7 +6,7 @@
  * thread decides, in the order that the manuals give, what is delivered and
  * which windows tell when the rest can be.
  *
- * Knows: the board's irq_pending() and irq_ack(). Read next: core/run.c.
+ * Knows: the board's irq_pending() and irq_take(). Read next: core/run.c.
  */
 #include <uapi/asm/debugreg.h>
 
@@ -138,20 +138,6 @@ bool mk_extint_free(struct mk_vcpu *v)
 	       (!v->apic || mk_board(v->vm)->extint_free(v));
 }
 
-/* Take the next interrupt for good: its acknowledge cycle has happened. */
-static int irq_take(struct mk_vcpu *v)
-{
-	int vector = v->user_irq;
-
-	v->user_irq = -1;
-	if (vector >= 0)
-		return vector;
-	vector = mk_board(v->vm)->irq_ack(v);
-	if (vector >= 0)
-		mk_eoi_offer(v, vector);
-	return vector;
-}
-
 static void inject_exception(struct mk_vcpu *v)
 {
 	struct mk_cpu *cpu = &v->cpu;
@@ -207,12 +193,41 @@ static void trace_event(const struct mk_event *ev, bool again)
 		trace_kvm_inj_exception(ev->vector, ev->has_error, ev->error, again);
 }
 
+/*
+ * Inject the next interrupt, if it @can be, and take it for good: its acknowledge
+ * cycle has happened. Does one wait still?
+ */
+static bool take_irq(struct mk_vcpu *v, bool can)
+{
+	int vector = -1, next = -1;
+	bool more = false;
+
+	if (v->user_irq >= 0 && can && mk_irq_allowed(v)) {
+		swap(vector, v->user_irq);
+		can = false;
+	}
+	if (v->apic) {
+		next = mk_board(v->vm)->irq_take(v, can, &more);
+		if (next >= 0)
+			mk_eoi_offer(v, next);
+		vector = max(vector, next);
+	}
+	if (vector >= 0) {
+		v->cpu.inject = (struct mk_event){ .type = MK_EV_INTR, .vector = vector };
+		trace_event(&v->cpu.inject, false);
+	}
+	return more || v->user_irq >= 0;
+}
+
 void mk_events_prepare(struct mk_vcpu *v)
 {
 	struct mk_cpu *cpu = &v->cpu;
+	bool irq_waits;
 
 	cpu->irq_window = cpu->nmi_window = false;
 	limit_nmis(v);
+	if (cpu->virt_apic)
+		mk_board(v->vm)->virtualize(v);
 
 	if (v->exception.pending) {
 		inject_exception(v);
@@ -224,19 +239,12 @@ void mk_events_prepare(struct mk_vcpu *v)
 	} else if (atomic_read(&v->nmis) && mk_nmi_allowed(v)) {
 		atomic_dec(&v->nmis);
 		cpu->inject = (struct mk_event){ .type = MK_EV_NMI, .vector = 2 };
-	} else if (irq_waiting(v) && mk_irq_allowed(v)) {
-		int vector = irq_take(v);
-
-		if (vector >= 0) {
-			cpu->inject = (struct mk_event){ .type = MK_EV_INTR, .vector = vector };
-			trace_event(&cpu->inject, false);
-		}
 	}
+	irq_waits = take_irq(v, !cpu->inject.type);
 
-	cpu->cr8_threshold = cpu->cr8_free ? mk_board(v->vm)->cr8_threshold(v) : 0;
 	/* What did not fit into this entry gets a window; where a debugger blocks, it would not help. */
 	cpu->nmi_window = atomic_read(&v->nmis);
 	cpu->irq_window = !(v->debug.control & KVM_GUESTDBG_BLOCKIRQ) &&
-			  (irq_waiting(v) ||
+			  (irq_waits ||
 			   (READ_ONCE(v->run->request_interrupt_window) && mk_extint_free(v)));
 }

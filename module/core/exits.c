@@ -505,6 +505,18 @@ static enum mk_next exit_tdp_misconfig(struct mk_vcpu *v, struct mk_exit *x)
 		      x->gpa);
 }
 
+static enum mk_next exit_eoi(struct mk_vcpu *v, struct mk_exit *x)
+{
+	mk_board(v->vm)->virt_eoi(v, x->apic);
+	return MK_RESUME;
+}
+
+static enum mk_next exit_apic_write(struct mk_vcpu *v, struct mk_exit *x)
+{
+	mk_board(v->vm)->virt_write(v, x->apic);
+	return MK_RESUME;
+}
+
 static enum mk_next exit_fail_entry(struct mk_vcpu *v, struct mk_exit *x)
 {
 	v->run->exit_reason = KVM_EXIT_FAIL_ENTRY;
@@ -564,6 +576,8 @@ static const struct {
 	[MK_EXIT_MWAIT]		= { FAST(exit_mwait), INSN },
 	[MK_EXIT_TDP_FAULT]	= { SLOW(exit_tdp_fault) },
 	[MK_EXIT_TDP_MISCONFIG]	= { SLOW(exit_tdp_misconfig) },
+	[MK_EXIT_EOI]		= { FAST(exit_eoi) },
+	[MK_EXIT_APIC_WRITE]	= { FAST(exit_apic_write) },
 	[MK_EXIT_UNDEFINED]	= { FAST(exit_undefined) },
 	[MK_EXIT_FAIL_ENTRY]	= { SLOW(exit_fail_entry) },
 	[MK_EXIT_UNKNOWN]	= { SLOW(exit_unknown) },

@@ -294,6 +294,7 @@ struct mk_vcpu *mk_vcpu_create(struct mk_vm *vm, u32 id)
 	v->cpu.tdp_root = vm->tdp_root;
 	v->cpu.exits_off = READ_ONCE(vm->exits_off);
 	v->cpu.cr8_free = board && tpr_shadow && mk_hw->caps->tpr_shadow;
+	v->cpu.can_virt_apic = v->cpu.cr8_free && mk_hw->caps->virt_apic;
 
 	pages = alloc_page(GFP_KERNEL_ACCOUNT | __GFP_ZERO);
 	if (!pages)

@@ -49,7 +49,12 @@ struct mk_msr_filter;
  * @irq_pending: a vector that the vCPU would take now (above its PPR, or the
  *               PIC's through LINT0), or -1; changes nothing. Also called
  *               from the halt loop; must be cheap
- * @irq_ack:     accept it: IRR to ISR, or PIC INTA; the vector, or -1 if it went
+ * @irq_take:    take such a vector (IRR to ISR, or PIC INTA) if it @can be and
+ *               mk_irq_allowed(); -1: none was. @more: one waits still. What the CPU
+ *               delivers by itself does not count. Sets mk_cpu.cr8_threshold, too
+ * @virtualize:  before an entry, with mk_cpu.virt_apic: work out what the CPU is to know
+ * @virt_eoi, @virt_write: the guest has ended a vector, or written the register at this
+ *               offset, by itself, and the board is to do what follows
  * @eoi:         the guest is done with the highest vector in service
  * @eoi_is_alone: @vector is the only one in service, none waits, and nobody but the
  *               local APIC is to hear of its end
@@ -58,7 +63,6 @@ struct mk_msr_filter;
  * @mmio:        a guest access of 1..8 bytes; true if it was the board's
  * @pio:         likewise for ports, 1, 2 or 4 bytes
  * @get_cr8, @set_cr8: the task priority (TPR bits 7:4)
- * @cr8_threshold: an interrupt waits for CR8 to fall below this; 0: none does
  * @ipi:         send what the low half of an ICR says to one APIC ID; at least 0
  *               where the APIC took it. rcu_read_lock() is not needed
  * @msr_get, @msr_set: APIC_BASE, x2APIC, TSC_DEADLINE; -ENOENT: not the board's;
@@ -71,7 +75,10 @@ struct mk_board_ops {
 	void (*vcpu_free)(struct mk_vcpu *v);
 	void (*vcpu_reset)(struct mk_vcpu *v, bool init);
 	int (*irq_pending)(struct mk_vcpu *v);
-	int (*irq_ack)(struct mk_vcpu *v);
+	int (*irq_take)(struct mk_vcpu *v, bool can, bool *more);
+	void (*virtualize)(struct mk_vcpu *v);
+	void (*virt_eoi)(struct mk_vcpu *v, u8 vector);
+	void (*virt_write)(struct mk_vcpu *v, u16 offset);
 	void (*eoi)(struct mk_vcpu *v);
 	bool (*eoi_is_alone)(const struct mk_vcpu *v, u8 vector);
 	bool (*extint_free)(struct mk_vcpu *v);
@@ -80,7 +87,6 @@ struct mk_board_ops {
 	bool (*pio)(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write);
 	u64 (*get_cr8)(struct mk_vcpu *v);
 	void (*set_cr8)(struct mk_vcpu *v, u64 cr8);
-	u8 (*cr8_threshold)(struct mk_vcpu *v);
 	int (*ipi)(struct mk_vcpu *v, u32 dest, u32 icr);
 	int (*msr_get)(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
 	int (*msr_set)(struct mk_vcpu *v, u32 msr, u64 val, bool host);

@@ -22,6 +22,7 @@ void mk_describe_host(char *buf, size_t size)
 	HAS(c->next_rip, "exits tell the length of the instruction");
 	HAS(c->decode_assist, "exits tell the instruction's operands");
 	HAS(c->tsc_scaling, "TSC scaling");
+	HAS(c->virt_apic, "local APICs in x2APIC mode kept by the hardware");
 	HAS(c->vnmi, "NMI blocking kept by the hardware");
 	SAY("TLB tags: %u\n", c->tlb_tags);
 	mk_hw->describe_mitigations(buf + n, size - n);

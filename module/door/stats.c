@@ -83,6 +83,8 @@ static void vcpu_stats(struct mk_vcpu *v, struct block *b)
 		[MK_EXIT_MWAIT]		= "mwait_exits",
 		[MK_EXIT_TDP_FAULT]	= "pf_taken",
 		[MK_EXIT_TDP_MISCONFIG]	= "tdp_misconfig_exits",
+		[MK_EXIT_EOI]		= "virtual_eoi_exits",
+		[MK_EXIT_APIC_WRITE]	= "virtual_apic_write_exits",
 		[MK_EXIT_UNDEFINED]	= "undefined_exits",
 		[MK_EXIT_FAIL_ENTRY]	= "failed_entries",
 		[MK_EXIT_UNKNOWN]	= "unknown_exits",

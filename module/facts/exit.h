@@ -43,6 +43,8 @@
 	X(MWAIT,	"mwait")			\
 	X(TDP_FAULT,	"nested page fault")		\
 	X(TDP_MISCONFIG, "nested table misconfigured")	\
+	X(EOI,		"virtual eoi")			\
+	X(APIC_WRITE,	"virtual apic write")		\
 	X(UNDEFINED,	"undefined instruction")	\
 	X(FAIL_ENTRY,	"failed entry")			\
 	X(UNKNOWN,	"unknown")
@@ -83,6 +85,8 @@ enum mk_crdr_access {
  *          a failed entry) or SVM EXITCODE
  * @gpa:    TDP_FAULT, TDP_MISCONFIG: guest physical address in bytes
  * @access: TDP_FAULT: MK_TDP_*
+ * @apic:   EOI: the vector; APIC_WRITE: the register's offset in bytes. Both come
+ *          behind the instruction: see mk_cpu.virt_apic
  */
 struct mk_exit {
 	u8 kind;
@@ -94,6 +98,7 @@ struct mk_exit {
 			u64 gpa;
 			u32 access;
 		};
+		u16 apic;
 		struct {
 			u8 vector;
 			bool has_error;

@@ -13,6 +13,7 @@
  */
 #include <linux/cpu.h>
 #include <linux/gfp.h>
+#include <linux/moduleparam.h>
 #include <linux/percpu.h>
 #include <linux/printk.h>
 #include <linux/slab.h>
@@ -24,6 +25,14 @@
 #include <asm/tlbflush.h>
 
 #include "vmx/vmx.h"
+
+/*
+ * Posted interrupts are not used. But a CPU that has the rest without them is an
+ * emulator's; Bochs 2.7 forgets a virtual interrupt whose delivery exits.
+ */
+static int apicv = -1;
+module_param(apicv, int, 0444);
+MODULE_PARM_DESC(apicv, "VT-x: the CPU keeps a guest's local APIC in x2APIC mode; -1: if it has posted interrupts, too; needs tpr_shadow");
 
 struct vmx_config vmx_config __ro_after_init;
 struct mk_caps vmx_caps;
@@ -157,6 +166,10 @@ static int read_config(struct vmx_config *c, struct mk_refusal *refusal)
 
 	rdmsrl(MSR_IA32_VMX_TRUE_PROCBASED_CTLS, cap);
 	c->tpr_shadow = (cap >> 32) & CPU_BASED_TPR_SHADOW;
+	rdmsrl(MSR_IA32_VMX_PROCBASED_CTLS2, cap);
+	c->virt_apic = c->tpr_shadow && !(VMX_VIRT_APIC & ~(cap >> 32));
+	rdmsrl(MSR_IA32_VMX_TRUE_PINBASED_CTLS, cap);
+	c->posted_intr = (cap >> 32) & PIN_BASED_POSTED_INTR;
 
 	rdmsrl(MSR_IA32_VMX_EPT_VPID_CAP, c->ept_vpid);
 	if (!(c->ept_vpid & VMX_EPT_PAGE_WALK_4_BIT) || !(c->ept_vpid & VMX_EPTP_WB_BIT) ||
@@ -199,6 +212,9 @@ int vmx_setup(struct mk_refusal *refusal)
 	if (err)
 		return err;
 
+	/* What is read back says what is done. */
+	apicv = vmx_config.virt_apic && (apicv < 0 ? vmx_config.posted_intr : apicv);
+
 	vmx_caps = (struct mk_caps) {
 		.tdp_2m = vmx_config.ept_vpid & VMX_EPT_2MB_PAGE_BIT,
 		.tdp_1g = vmx_config.ept_vpid & VMX_EPT_1GB_PAGE_BIT,
@@ -207,6 +223,7 @@ int vmx_setup(struct mk_refusal *refusal)
 		.next_rip = true,
 		.decode_assist = true,
 		.tpr_shadow = vmx_config.tpr_shadow,
+		.virt_apic = apicv,
 		.vnmi = true,
 		.xsaves = vmx_config.secondary & VMCS_CONTROL_BIT(XSAVES),
 		.rdtscp = vmx_config.secondary & SECONDARY_EXEC_ENABLE_RDTSCP,

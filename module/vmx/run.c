@@ -203,6 +203,27 @@ static void set_cr8(struct mk_cpu *cpu, struct vmx_vcpu *v)
 	}
 }
 
+/* The CPU takes over the guest's local APIC, or gives it back. */
+static void switch_virt_apic(struct mk_cpu *cpu, struct vmx_vcpu *v)
+{
+	v->virt_apic = cpu->virt_apic;
+	vmwrite(VIRTUAL_APIC_PAGE_ADDR, __pa(v->virt_apic ? cpu->apic_regs : v->apic_page));
+	vmwrite(SECONDARY_VM_EXEC_CONTROL, v->secondary | (v->virt_apic ? VMX_VIRT_APIC : 0));
+}
+
+/* SDM vol. 3C, "Guest Non-Register State" (guest interrupt status), "EOI-Exit Bitmap" */
+static void load_virt_apic(struct mk_cpu *cpu)
+{
+	int i;
+
+	if (cpu->apic_changed & MK_APIC_STATUS)
+		vmwrite(GUEST_INTR_STATUS, cpu->apic_isr << 8 | cpu->apic_irr);
+	if (cpu->apic_changed & MK_APIC_EOIS)
+		for (i = 0; i < ARRAY_SIZE(cpu->apic_eois); i++)
+			vmwrite(EOI_EXIT_BITMAP0 + 2 * i, cpu->apic_eois[i]);
+	cpu->apic_changed = 0;
+}
+
 static void prepare(struct mk_cpu *cpu, struct vmx_vcpu *v)
 {
 	u32 primary = v->primary_base |
@@ -221,7 +242,11 @@ static void prepare(struct mk_cpu *cpu, struct vmx_vcpu *v)
 		v->primary = primary;
 		vmwrite(CPU_BASED_VM_EXEC_CONTROL, primary);
 	}
-	if (v->apic_page)
+	if (unlikely(cpu->virt_apic != v->virt_apic))
+		switch_virt_apic(cpu, v);
+	if (v->virt_apic)
+		load_virt_apic(cpu);
+	else if (v->apic_page)
 		set_cr8(cpu, v);
 	if (unlikely(cpu->flush))
 		flush_tlb(cpu, v);
@@ -291,12 +316,14 @@ static const struct {
 	/* Behind the MOV to CR8 that lets in what waits. */
 	[EXIT_REASON_TPR_BELOW_THRESHOLD] = { MK_EXIT_IRQ_WINDOW },
 	[EXIT_REASON_PAUSE_INSTRUCTION]	= { MK_EXIT_PAUSE, LEN },
+	[EXIT_REASON_EOI_INDUCED]	= { MK_EXIT_EOI, MORE },
 	[EXIT_REASON_EPT_VIOLATION]	= { MK_EXIT_TDP_FAULT, VEC | MORE },
 	[EXIT_REASON_EPT_MISCONFIG]	= { MK_EXIT_TDP_MISCONFIG, VEC | MORE },
 	[EXIT_REASON_INVEPT]		= { MK_EXIT_UNDEFINED, LEN },
 	[EXIT_REASON_INVVPID]		= { MK_EXIT_UNDEFINED, LEN },
 	[EXIT_REASON_WBINVD]		= { MK_EXIT_WBINVD, LEN },
 	[EXIT_REASON_XSETBV]		= { MK_EXIT_XSETBV, LEN },
+	[EXIT_REASON_APIC_WRITE]	= { MK_EXIT_APIC_WRITE, MORE },
 	[EXIT_REASON_VMFUNC]		= { MK_EXIT_UNDEFINED, LEN },
 	[EXIT_REASON_ENCLS]		= { MK_EXIT_UNDEFINED, LEN },
 };
@@ -505,6 +532,10 @@ static void read_exit(struct mk_cpu *cpu, struct mk_exit *x)
 	case MK_EXIT_TDP_FAULT:
 		read_tdp_fault(x, vectoring);
 		break;
+	case MK_EXIT_EOI:
+	case MK_EXIT_APIC_WRITE:
+		x->apic = vmread(EXIT_QUALIFICATION);
+		break;
 	case MK_EXIT_TDP_MISCONFIG:
 		x->gpa = vmread(GUEST_PHYSICAL_ADDRESS);
 		break;
@@ -534,7 +565,7 @@ static void run(struct mk_cpu *cpu, struct mk_exit *x)
 	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL))
 		cpu->spec_ctrl = v->entry.spec_guest;
 
-	if (v->apic_page)
+	if (v->apic_page && !v->virt_apic)
 		cpu->cr8 = *virtual_tpr(v) >> 4;
 	cpu->valid = ALWAYS_VALID;
 	cpu->dirty = 0;

@@ -30,9 +30,16 @@ struct vmx_config {
 	u64 cr0_fixed0, cr4_fixed0;	/* bits that VMX operation wants set */
 	u32 pin, primary, secondary, exit, entry;
 	bool tpr_shadow;	/* CR8 can be the guest's own, on a page of ours */
+	bool virt_apic;		/* there is VMX_VIRT_APIC */
+	bool posted_intr;
 };
 
 extern struct vmx_config vmx_config;
+
+/* Secondary controls, together: see mk_cpu.virt_apic */
+#define VMX_VIRT_APIC	(SECONDARY_EXEC_VIRTUALIZE_X2APIC_MODE |	\
+			 SECONDARY_EXEC_APIC_REGISTER_VIRT |		\
+			 SECONDARY_EXEC_VIRTUAL_INTR_DELIVERY)
 
 #define VMX_TSC_FRAC	48	/* SDM vol. 3C, "TSC multiplier": 16.48 bits */
 
@@ -83,9 +90,11 @@ struct vmx_vcpu {
 	u8 *msr_bitmap;			/* a page */
 	u8 *apic_page;			/* likewise, for the task priority alone; or NULL */
 	u32 primary_base;		/* without windows */
+	u32 secondary;			/* without VMX_VIRT_APIC */
 
 	/* What the VMCS holds; written only when it changes. */
 	u32 primary, entry_controls, cr8_threshold;
+	bool virt_apic;
 	u64 eptp;
 	u64 host_cr3, host_cr4, host_fs_base;
 	/* What the MSRs hold while @switched. */

@@ -64,6 +64,17 @@ u64 mk_guest_tsc(struct mk_vcpu *v)
 static struct mk_vm vm;
 static struct mk_vcpu vcpus[CPUS];
 
+static void pass_msr(struct mk_cpu *cpu, u32 msr, bool read, bool write)
+{
+	u64 bit = BIT_ULL(msr - APIC_BASE_MSR);
+
+	cpu->reads = read ? cpu->reads | bit : cpu->reads & ~bit;
+	cpu->writes = write ? cpu->writes | bit : cpu->writes & ~bit;
+}
+
+static const struct mk_backend backend = { .pass_msr = pass_msr };
+const struct mk_backend *mk_hw = &backend;
+
 static void outb(u16 port, u8 val)
 {
 	vm.board->pio(&vcpus[0], port, 1, &val, true);
@@ -129,7 +140,9 @@ static int edge(u32 gsi)
 
 static int ack(int cpu)
 {
-	return vm.board->irq_ack(&vcpus[cpu]);
+	bool more;
+
+	return vm.board->irq_take(&vcpus[cpu], true, &more);
 }
 
 static void lapic_eoi(int cpu)
@@ -413,12 +426,12 @@ static void priority_tests(void)
 	   "LAPIC: lowering it lets in what waited");
 	lapic_eoi(0);
 
-	/* As if another CPU had been slow between the bit and the flag. */
-	apic->arrived[1] |= BIT_ULL(0x61 % 64);
+	/* As if another CPU had been slow between the bit and its summary. */
+	atomic_or(BIT(1), &apic->arrived[3]);
 	ok(ack(0) == -1, "LAPIC: what arrives is not there yet");
-	apic->some_arrived = true;
+	apic->arrived_words |= BIT(3);
 	ok(ack(0) == 0x61, "LAPIC: and is when it is announced");
-	apic->some_arrived = true;
+	apic->arrived_words |= BIT(7);
 	send(0x40062, 0);
 	ok(ack(0) == -1, "LAPIC: of the same class is the next");
 	lapic_eoi(0);
@@ -526,6 +539,100 @@ static void x2apic_tests(void)
 	   "APIC base: not at once from there to x2APIC mode");
 	ok(!x2apic_set(MSR_IA32_APICBASE, 0xfee00800) && lapic_read(1, APIC_ID) == 1 << 24,
 	   "APIC base: but to xAPIC mode");
+	end();
+}
+
+/* CPU 1 is about to enter its guest. */
+static struct mk_cpu *entry(void)
+{
+	vcpus[1].event = false;
+	if (vcpus[1].cpu.virt_apic)
+		vm.board->virtualize(&vcpus[1]);
+	return &vcpus[1].cpu;
+}
+
+static u32 *vector_word(unsigned int reg, u8 vector)
+{
+	return vcpus[1].cpu.apic_regs + reg + vector / 32 * 0x10;
+}
+
+/* What the CPU does by itself: SDM vol. 3C, "Virtual-Interrupt Delivery". */
+static void cpu_delivers(u8 vector)
+{
+	*vector_word(APIC_IRR, vector) &= ~(1u << vector % 32);
+	*vector_word(APIC_ISR, vector) |= 1u << vector % 32;
+	*vector_word(APIC_PROCPRI, 0) = vector & 0xf0;
+}
+
+static void virt_tests(void)
+{
+	struct mk_cpu *cpu;
+	u64 val = 0;
+
+	begin();
+	pic_mask();
+	vcpus[1].cpu.can_virt_apic = true;
+	cpu = entry();
+	ok(!cpu->virt_apic && !cpu->reads, "virtual APIC: not in xAPIC mode");
+	x2apic_set(MSR_IA32_APICBASE, 0xfee00c00);
+	x2apic_set(0x80f, 0x1ff);
+	cpu = entry();
+	ok(cpu->virt_apic && cpu->apic_changed == (MK_APIC_STATUS | MK_APIC_EOIS) &&
+	   !cpu->apic_irr && !cpu->apic_isr, "virtual APIC: taken over in x2APIC mode");
+	ok(cpu->writes == (BIT_ULL(0x08) | BIT_ULL(0x0b) | BIT_ULL(0x3f)) &&
+	   (cpu->reads & BIT_ULL(0x0a)) && !(cpu->reads & (BIT_ULL(0x0b) | BIT_ULL(0x39))),
+	   "virtual APIC: what does not exit");
+
+	x2apic_set(0x83f, 0x55);
+	ok(vcpus[1].event && !(*vector_word(APIC_IRR, 0x55) & BIT(0x15)),
+	   "virtual APIC: what arrives waits beside the page");
+	ok(vm.board->irq_pending(&vcpus[1]) == 0x55 && ack(1) == -1,
+	   "virtual APIC: and is not injected");
+	cpu = entry();
+	ok(cpu->apic_irr == 0x55 && !cpu->apic_isr, "virtual APIC: the CPU hears of it");
+	cpu_delivers(0x55);
+	x2apic_set(0x83f, 0x52);
+	ok(vm.board->irq_pending(&vcpus[1]) == -1, "virtual APIC: its own class waits");
+	x2apic_set(0x83f, 0x71);
+	ok(vm.board->irq_pending(&vcpus[1]) == 0x71, "virtual APIC: a higher one does not");
+	cpu = entry();
+	ok(cpu->apic_irr == 0x71 && cpu->apic_isr == 0x55, "virtual APIC: the CPU has both");
+	cpu_delivers(0x71);
+	x2apic_set(0x80b, 0);
+	ok(vcpus[1].event && entry()->apic_isr == 0x55 && vcpus[1].cpu.apic_irr == 0x52,
+	   "virtual APIC: an EOI outside the guest");
+	vm.board->msr_get(&vcpus[1], 0x80a, &val, false);
+	ok(val == 0x50, "virtual APIC: and its priority");
+
+	x2apic_set(0x80f, 0x0ff);
+	ok(vcpus[1].event && !entry()->apic_irr, "virtual APIC: disabled, it delivers nothing");
+	x2apic_set(0x80f, 0x1ff);
+	ok(vcpus[1].event && entry()->apic_irr == 0x52, "virtual APIC: and what waited, enabled");
+
+	cpu->apic_changed = 0;
+	entry();
+	ok(cpu->apic_changed == MK_APIC_STATUS && !cpu->apic_eois[1], "virtual APIC: no EOI exits");
+	route(20, 1ull << 56 | 0x8071);
+	line(20, 1);
+	entry();
+	ok(cpu->apic_changed & MK_APIC_EOIS && cpu->apic_eois[1] == BIT_ULL(0x71 % 64),
+	   "virtual APIC: but that of a level");
+	cpu_delivers(0x71);
+	*vector_word(APIC_ISR, 0x71) = 0;
+	line(20, 0);
+	vm.board->virt_eoi(&vcpus[1], 0x71);
+	ok(ioapic_read(0x38) == 0x8071, "virtual APIC: the I/O APIC hears of it");
+
+	x2apic_set(0x83f, 0x91);
+	x2apic_set(MSR_IA32_APICBASE, 0xfee00000);
+	cpu = entry();
+	ok(!cpu->virt_apic && !cpu->reads && !cpu->writes, "virtual APIC: given back");
+	x2apic_set(MSR_IA32_APICBASE, 0xfee00800);
+	ok(ack(1) == 0x91, "virtual APIC: with what had arrived");
+	lapic_eoi(1);
+	lapic_eoi(1);
+	ok(ack(1) == 0x52, "virtual APIC: and what was in service");
+	vcpus[1].cpu.can_virt_apic = false;
 	end();
 }
 
@@ -687,6 +794,7 @@ void board_tests(void)
 	priority_tests();
 	lapic_timer_tests();
 	x2apic_tests();
+	virt_tests();
 	ioapic_tests();
 	pit_tests();
 }

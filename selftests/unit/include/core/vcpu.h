@@ -39,7 +39,10 @@ struct mk_board_ops {
 	void (*vcpu_free)(struct mk_vcpu *v);
 	void (*vcpu_reset)(struct mk_vcpu *v, bool init);
 	int (*irq_pending)(struct mk_vcpu *v);
-	int (*irq_ack)(struct mk_vcpu *v);
+	int (*irq_take)(struct mk_vcpu *v, bool can, bool *more);
+	void (*virtualize)(struct mk_vcpu *v);
+	void (*virt_eoi)(struct mk_vcpu *v, u8 vector);
+	void (*virt_write)(struct mk_vcpu *v, u16 offset);
 	void (*eoi)(struct mk_vcpu *v);
 	bool (*eoi_is_alone)(const struct mk_vcpu *v, u8 vector);
 	bool (*extint_free)(struct mk_vcpu *v);
@@ -48,7 +51,6 @@ struct mk_board_ops {
 	bool (*pio)(struct mk_vcpu *v, u16 port, unsigned int size, void *data, bool write);
 	u64 (*get_cr8)(struct mk_vcpu *v);
 	void (*set_cr8)(struct mk_vcpu *v, u64 cr8);
-	u8 (*cr8_threshold)(struct mk_vcpu *v);
 	int (*ipi)(struct mk_vcpu *v, u32 dest, u32 icr);
 	int (*msr_get)(struct mk_vcpu *v, u32 msr, u64 *val, bool host);
 	int (*msr_set)(struct mk_vcpu *v, u32 msr, u64 val, bool host);
@@ -80,10 +82,32 @@ static inline bool mk_has_quirk(const struct mk_vm *vm, u32 quirk)
 	return !(vm->quirks_off & quirk);
 }
 
+#define MK_APIC_STATUS	BIT(0)
+#define MK_APIC_EOIS	BIT(1)
+
+struct mk_cpu {
+	u64 cr8;
+	bool cr8_free;
+	u8 cr8_threshold;
+	bool can_virt_apic;
+	bool virt_apic;
+	u8 apic_changed, apic_irr, apic_isr;
+	u64 apic_eois[4];
+	void *apic_regs;
+	u64 reads, writes;	/* of the x2APIC, those that do not exit */
+};
+
+struct mk_backend {
+	void (*pass_msr)(struct mk_cpu *cpu, u32 msr, bool read, bool write);
+};
+
+extern const struct mk_backend *mk_hw;
+
 struct mk_vcpu {
 	struct mk_vm *vm;
 	int id;
-	struct { u64 cr8; } cpu;
+	struct mk_cpu cpu;
+	struct { u32 control; } debug;
 	u8 maxphyaddr;
 	u32 tsc_khz;
 	void *apic;
@@ -99,6 +123,7 @@ struct mk_vcpu {
 #define mk_queue_nmi(v)			((void)(v)->nmis++)
 #define mk_queue_init(v)		((void)((v)->sipi = 0, (v)->inits++))
 #define mk_queue_sipi(v, vector)	((void)((v)->sipi = (vector)))
+#define mk_irq_allowed(v)		((void)(v), true)
 #define mk_is_boot_vcpu(v)		((v)->id == 0)
 #define mk_cpuid_refresh(v)		((void)(v))
 

@@ -9,7 +9,7 @@
 #define GENMASK(h, l)		((~0UL << (l)) & (~0UL >> (63 - (h))))
 #define __ffs(x)		((unsigned int)__builtin_ctzl(x))
 #define __fls(x)		((unsigned int)(63 - __builtin_clzl(x)))
-#define BITS_PER_LONG		64
+#define set_bit(nr, p)		((void)(*(p) |= BIT(nr)))
 #define for_each_set_bit(bit, p, size) \
 	for (bit = 0; bit < (size); bit++) if (*(p) >> bit & 1)
 
@@ -33,12 +33,9 @@ static inline int atomic_xchg(atomic_t *v, int i)
 	return old;
 }
 
-static inline bool test_and_set_bit(unsigned int nr, unsigned long *p)
+static inline int atomic_fetch_or(int i, atomic_t *v)
 {
-	unsigned long old = p[nr / BITS_PER_LONG], bit = 1ul << nr % BITS_PER_LONG;
-
-	p[nr / BITS_PER_LONG] = old | bit;
-	return old & bit;
+	return atomic_xchg(v, v->counter | i);
 }
 
 static inline unsigned long xchg(unsigned long *p, unsigned long val)
