@@ -107,6 +107,12 @@ TEST_F(eoi, msr)
 	EXPECT_EQ(guest_finish(&self->g), 1);
 }
 
+/* Of @n EOIs that the guest can leave out; a CPU that does them itself offers none. */
+static u32 offered(u32 n)
+{
+	return device_has_apicv() ? 0 : n;
+}
+
 static u32 guest_many(u64 unused)
 {
 	begin();
@@ -127,7 +133,7 @@ TEST_F(eoi, each_comes_once)
 	guest_call(&self->g, guest_many, 0);
 	skipped_by_guest = guest_finish(&self->g);
 	TH_LOG("%u of %u without an exit", skipped_by_guest, ROUNDS);
-	EXPECT_GT(skipped_by_guest, ROUNDS * 9 / 10);
+	EXPECT_GE(skipped_by_guest, offered(ROUNDS * 9 / 10));
 }
 
 /* Each time that one is taken its handler sends @second. */
@@ -213,7 +219,7 @@ TEST_F(eoi, wakes_from_halt)
 		pthread_create(&thread, NULL, interrupt_later, &self->g);
 		pthread_detach(thread);
 	}
-	EXPECT_GT(guest_finish(&self->g), 10);
+	EXPECT_GE(guest_finish(&self->g), offered(11));
 }
 
 static u32 guest_stops_inside(u64 unused)
@@ -249,7 +255,7 @@ TEST_F(eoi, state_for_userspace)
 	EXPECT_EQ(*guest_var(g, flag) & 1, 0);
 	ASSERT_EQ(until_sync(g), 0);
 	EXPECT_FALSE(in_service(g, MIDDLE));
-	EXPECT_EQ(guest_finish(g), 1);
+	EXPECT_EQ(guest_finish(g), offered(1));
 }
 
 SELFTEST_MAIN

@@ -49,6 +49,19 @@ int device_open(void)
 	return fd;
 }
 
+bool device_has_apicv(void)
+{
+	const char *path = strcmp(device_path, "/dev/kvm") ?
+			   "/sys/module/minikvm/parameters/apicv" :
+			   "/sys/module/kvm_intel/parameters/enable_apicv";
+	FILE *file = fopen(path, "r");
+	int c = file ? fgetc(file) : EOF;
+
+	if (file)
+		fclose(file);
+	return c == '1' || c == 'Y';
+}
+
 bool device_has(int cap)
 {
 	int fd = device_open();

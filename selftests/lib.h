@@ -121,6 +121,8 @@ void device_select(const char *path);
 const char *device_name(void);
 int device_open(void);
 bool device_has(int cap);
+/* Does the CPU keep local APICs in x2APIC mode by itself (APICv)? */
+bool device_has_apicv(void);
 /* What GET_SUPPORTED_CPUID says of a leaf without sub-leaves: eax to edx; 0: nothing. */
 void device_cpuid(u32 function, u32 regs[4]);
 /* How often GET_MSR_INDEX_LIST names it. */
