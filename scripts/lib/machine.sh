@@ -17,6 +17,7 @@ append=			# added to L1's command line
 icount=			# svm: one TSC tick is one instruction
 model=			# CPU model of the emulator; each machine has its own default
 no_guest=		# leave /guest out
+apicv=			# vmx: a Bochs whose virtual interrupts can be used
 bzimage=		# put /guest/bzImage in on vmx, too
 stock=			# leave minikvm.ko out
 vmm=			# put other VMMs in (lib/vmm.sh)
