@@ -416,6 +416,25 @@ TEST_F(x2apic, wakes)
 	EXPECT_EQ(interrupted(&self->g, true), 20);
 }
 
+/* What waits already comes behind the HLT that follows STI, which it ends. */
+static u32 guest_halts_too_late(u64 unused)
+{
+	begin();
+	for (u32 i = 0; i < 100; i++) {
+		cli();
+		send(i % 2 ? LOW : HIGH);
+		asm volatile("sti; hlt; cli" : : : "memory");
+		guest_equal(taken, i + 1);
+	}
+	return taken;
+}
+
+TEST_F(x2apic, waits_behind_sti)
+{
+	guest_call(&self->g, guest_halts_too_late, 0);
+	EXPECT_EQ(guest_finish(&self->g), 100);
+}
+
 /* The CPU that halts by itself is woken by what it delivers by itself. */
 TEST_F(x2apic, wakes_without_an_exit)
 {
