@@ -523,7 +523,7 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 	    (mk_exec_is_port(&x.insn) && x.cpu.cpl))
 		mk_cpu_need(cpu, MK_G_SEG);
 	if (mk_exec_is_control(&x.insn))
-		mk_cpu_touch(cpu, MK_G_SEGS | MK_G_TABLES);
+		mk_cpu_need(cpu, MK_G_SEGS | MK_G_TABLES);
 	c.operand_known = operand_known(&v->exit, &x.insn);
 
 	tf = cpu->rflags & X86_EFLAGS_TF;
@@ -534,7 +534,8 @@ enum mk_next mk_emulate(struct mk_vcpu *v)
 		if (status != MK_EXEC_OK && status != MK_EXEC_REPEAT)
 			break;
 
-		mk_cpu_touch(cpu, MK_G_RSP | MK_G_RFLAGS | MK_G_RIP);
+		mk_cpu_touch(cpu, MK_G_RSP | MK_G_RFLAGS | MK_G_RIP |
+				  (mk_exec_changes_segs(&x.insn) ? MK_G_SEGS | MK_G_TABLES : 0));
 		cpu->rip = x.cpu.rip;
 		cpu->rflags = x.cpu.rflags;
 		if (status == MK_EXEC_OK)

@@ -151,6 +151,13 @@ static inline bool mk_exec_is_control(const struct mk_insn *insn)
 	return insn->op >= MK_OP_CALL && insn->op <= MK_OP_LIDT;
 }
 
+/* Of these: may it change segments or tables? What stores them does not. */
+static inline bool mk_exec_changes_segs(const struct mk_insn *insn)
+{
+	return mk_exec_is_control(insn) && insn->op != MK_OP_STORE_SEL &&
+	       insn->op != MK_OP_SGDT && insn->op != MK_OP_SIDT;
+}
+
 /* Does it move data through a port? */
 static inline bool mk_exec_is_port(const struct mk_insn *insn)
 {
