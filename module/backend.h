@@ -179,7 +179,13 @@ struct mk_caps {
 	bool virt_apic;		/* likewise: see mk_cpu.virt_apic */
 	bool vnmi;		/* NMI blocking is tracked by the hardware */
 	bool xsaves;
-	bool rdtscp, invpcid, umip, pku;	/* may the guest have these */
+	bool rdtscp, invpcid, pku;	/* may the guest have these */
+	/*
+	 * User-mode instruction prevention, by the CPU itself; or in its place by the
+	 * backend, which while CR4.UMIP is set makes SGDT, SIDT, SLDT and STR exit (and
+	 * SMSW where it can), for the core to execute or refuse. Never both.
+	 */
+	bool umip, umip_emulated;
 	u32 tlb_tags;		/* VPIDs or ASIDs */
 };
 

@@ -83,7 +83,7 @@ void device_cpuid(u32 function, u32 regs[4])
 	close(fd);
 	memset(regs, 0, 4 * sizeof(*regs));
 	for (u32 i = 0; i < cpuid.head.nent; i++)
-		if (cpuid.entries[i].function == function)
+		if (cpuid.entries[i].function == function && !cpuid.entries[i].index)
 			memcpy(regs, &cpuid.entries[i].eax, 4 * sizeof(*regs));
 }
 

@@ -78,6 +78,7 @@ typedef __s64 s64;
 #define CR4_PGE		BIT(7)
 #define CR4_OSFXSR	BIT(9)
 #define CR4_OSXMMEXCPT	BIT(10)
+#define CR4_UMIP	BIT(11)
 #define CR4_OSXSAVE	BIT(18)
 #define EFER_SCE	BIT(0)
 #define EFER_LME	BIT(8)
@@ -123,7 +124,7 @@ int device_open(void);
 bool device_has(int cap);
 /* Does the CPU keep local APICs in x2APIC mode by itself (APICv)? */
 bool device_has_apicv(void);
-/* What GET_SUPPORTED_CPUID says of a leaf without sub-leaves: eax to edx; 0: nothing. */
+/* What GET_SUPPORTED_CPUID says of a leaf, sub-leaf 0: eax to edx; 0: nothing. */
 void device_cpuid(u32 function, u32 regs[4]);
 /* How often GET_MSR_INDEX_LIST names it. */
 int device_lists_msr(u32 index);

@@ -2,8 +2,8 @@
 /*
  * Sensitive instructions: those that read or touch privileged state without
  * always trapping.  At each privilege level, and in each mode, the guest has
- * to see its own state and never the host's.  UMIP is neither assumed nor
- * ruled out: the guest leaves CR4.UMIP clear.
+ * to see its own state and never the host's.  With CR4.UMIP the outer rings
+ * see none.
  */
 #include <kselftest_harness.h>
 #include "guest.h"
@@ -217,6 +217,183 @@ TEST_F(sensitive, stores_real)
 }
 
 /*
+ * UMIP: the stores one by one, 16 bytes each, with a report behind it; then
+ * where #GP goes, which reports elsewhere.
+ */
+#define ONE_STORE(insn, report)	"1:	" insn "\n	" report "\n	.org 1b + 16\n"
+#define UMIP_STORES(report, gp_report)		\
+	ONE_STORE("sgdt 0xb000", report)	\
+	ONE_STORE("sidt 0xb000", report)	\
+	ONE_STORE("sldt 0xb000", report)	\
+	ONE_STORE("str 0xb000", report)		\
+	ONE_STORE("sldt %edx", report)		\
+	ONE_STORE("str %edx", report)		\
+	ONE_STORE("smsw 0xb000", report)	\
+	ONE_STORE("smsw %edx", report)		\
+	"	" gp_report "\n"
+
+enum { SGDT, SIDT, SLDT, STR, SLDT_REG, STR_REG, SMSW, SMSW_REG, NR_STORES };
+
+GUEST_ASM(umip_stores32, 32, UMIP_STORES("mov %edx, (%ecx)", "mov %edx, 8(%ecx)"));
+GUEST_ASM(umip_stores64, 64, UMIP_STORES("mov %edx, (%rcx)", "mov %edx, 8(%rcx)"));
+
+#define ON_GP		(GUEST_CODE + 16 * NR_STORES)
+#define SEL_CONFORMING	0x68	/* behind those of lib.h */
+#define CPUID_7_UMIP	BIT(2)	/* of ECX */
+
+static bool umip_offered(void)
+{
+	u32 regs[4];
+
+	device_cpuid(7, regs);
+	return regs[2] & CPUID_7_UMIP;
+}
+
+/*
+ * A processor with UMIP catches SMSW, and one with SVM can make it exit.  On
+ * VT-x nothing can: who emulates UMIP there leaves it out.
+ */
+static bool umip_catches_smsw(void)
+{
+	u32 regs[4];
+
+	guest_cpuid(7, 0, regs);	/* of the host */
+	return (regs[2] & CPUID_7_UMIP) || guest_is_amd();
+}
+
+/*
+ * Leaves #GP to the guest's code at ON_GP, within its ring: the segment is a
+ * conforming one.  (QEMU's SVM takes no 32-bit TSS for an inner ring's stack
+ * that LTR has not loaded.)
+ */
+static void catch_gp(struct guest *g, const struct kvm_sregs *sregs, bool is_long)
+{
+	u64 *conforming = guest_at(g, GUEST_GDT + SEL_CONFORMING);
+	u32 *gate = guest_at(g, sregs->idt.base + 13 * (is_long ? 16 : 8));
+
+	*conforming = is_long ? 0x00af9f000000ffff : 0x00cf9f000000ffff;
+	gate[0] = SEL_CONFORMING << 16 | (ON_GP & 0xffff);
+	gate[1] = (ON_GP & ~0xfffful) | 0x8e00;
+	if (is_long)
+		gate[2] = gate[3] = 0;
+}
+
+/* Runs one store; true if it raised #GP. */
+static bool umip_store(struct guest *g, enum guest_mode mode, u32 ring, bool umip,
+		      unsigned int nr, struct kvm_sregs *sregs)
+{
+	struct kvm_regs regs;
+
+	guest_mode(g, mode, GUEST_CODE + 16 * nr);
+	enter_ring(g, ring);
+	must(g->vcpu, KVM_GET_SREGS, sregs);
+	sregs->cr4 |= umip ? CR4_UMIP : 0;
+	must(g->vcpu, KVM_SET_SREGS, sregs);
+	catch_gp(g, sregs, mode == MODE_LONG);
+	must(g->vcpu, KVM_GET_REGS, &regs);
+	regs.rcx = GUEST_MMIO;
+	regs.rdx = 0;
+	must(g->vcpu, KVM_SET_REGS, &regs);
+	memset(guest_at(g, RESULTS), 0xff, 16);
+	guest_run_to(g, KVM_EXIT_MMIO);
+	return g->run->mmio.phys_addr == GUEST_MMIO + 8;
+}
+
+static void check_stored(struct __test_metadata *_metadata, struct guest *g, bool is_long,
+			 unsigned int nr, const struct kvm_sregs *sregs)
+{
+	const u8 *seen = guest_at(g, RESULTS);
+	u16 word = *(const u16 *)seen, reg = *(u16 *)g->run->mmio.data;
+	u64 base = 0;
+
+	memcpy(&base, seen + 2, is_long ? 8 : 4);
+	switch (nr) {
+	case SGDT:
+		EXPECT_EQ(word, GDT_LIMIT + 0x10);
+		EXPECT_EQ(base, GUEST_GDT);
+		break;
+	case SIDT:
+		EXPECT_EQ(word, 0x6ff);
+		EXPECT_EQ(base, 0x3450);
+		break;
+	case SLDT:
+		EXPECT_EQ(word, SEL_LDT);
+		break;
+	case STR:
+		EXPECT_EQ(word, SEL_TSS);
+		break;
+	case SMSW:
+		EXPECT_EQ(word, sregs->cr0 & 0xffff);
+		break;
+	case SLDT_REG:
+		EXPECT_EQ(reg, SEL_LDT);
+		break;
+	case STR_REG:
+		EXPECT_EQ(reg, SEL_TSS);
+		break;
+	case SMSW_REG:
+		EXPECT_EQ(reg, sregs->cr0 & 0xffff);
+		break;
+	}
+	if (nr >= SLDT)
+		EXPECT_EQ(base & 0xffffffff, 0xffffffff);
+}
+
+static void check_refused(struct __test_metadata *_metadata, struct guest *g, bool is_long,
+			  unsigned int nr)
+{
+	struct kvm_regs regs;
+	const u64 *wide;
+	const u32 *frame;
+
+	must(g->vcpu, KVM_GET_REGS, &regs);
+	frame = guest_at(g, regs.rsp);
+	wide = guest_at(g, regs.rsp);
+	EXPECT_EQ(is_long ? wide[0] : frame[0], 0);
+	EXPECT_EQ(is_long ? wide[1] : frame[1], GUEST_CODE + 16 * nr);
+	EXPECT_EQ(regs.rdx, 0);
+	EXPECT_EQ(*(u64 *)guest_at(g, RESULTS), ~0ull);
+}
+
+static void umip_in_mode(struct __test_metadata *_metadata, struct guest *g,
+			 enum guest_mode mode, bool umip)
+{
+	bool is_long = mode == MODE_LONG;
+	struct kvm_sregs sregs;
+
+	if (is_long)
+		guest_load(g, umip_stores64);
+	else
+		guest_load(g, umip_stores32);
+	for (u32 ring = 0; ring < 4; ring++) {
+		for (unsigned int nr = 0; nr < NR_STORES; nr++) {
+			bool fault = umip && ring;
+
+			if (fault && nr >= SMSW && !umip_catches_smsw())
+				continue;
+			ASSERT_EQ(umip_store(g, mode, ring, umip, nr, &sregs), fault)
+				TH_LOG("store %u in ring %u of mode %s", nr, ring, mode_names[mode]);
+			if (fault)
+				check_refused(_metadata, g, is_long, nr);
+			else
+				check_stored(_metadata, g, is_long, nr, &sregs);
+			must(g->vcpu, KVM_GET_SREGS, &sregs);
+			EXPECT_EQ(sregs.cr4 & CR4_UMIP, umip ? CR4_UMIP : 0);
+		}
+	}
+}
+
+TEST_F(sensitive, umip)
+{
+	if (!umip_offered())
+		SKIP(return, "no UMIP is offered to guests");
+	for (enum guest_mode mode = MODE_PROTECTED; mode < MODE_COUNT; mode++) {
+		umip_in_mode(_metadata, &self->g, mode, true);
+		umip_in_mode(_metadata, &self->g, mode, false);
+	}
+}
+
+/*
  * Flags and segments in long mode, where the vectors of guest.c catch what
  * faults.  An outer ring reports by a write to device memory too.
  */
@@ -369,6 +546,111 @@ TEST_F(sensitive, flags_and_segments)
 		}
 		EXPECT_EQ(*(u32 *)g->run->mmio.data, ring);
 	}
+}
+
+/* The guest switches UMIP on and off; what loads the registers still does. */
+
+struct __attribute__((packed)) table {
+	u16 limit;
+	u64 base;
+};
+
+static u64 read_cr4(void)
+{
+	u64 value;
+
+	asm volatile("mov %%cr4, %0" : "=r"(value));
+	return value;
+}
+
+static u32 guest_umip_loads(u64 arg)
+{
+	const u64 cr4 = read_cr4();
+	struct table gdt = { GDT_LIMIT + 0x18, GUEST_GDT }, idt = { 0xff7, GUEST_IDT };
+	struct table seen = { 0 };
+	u64 *entry = (u64 *)GUEST_GDT;
+	u64 *tss = entry + (SEL_TSS >> 3), *ldt = entry + (SEL_LDT >> 3);
+	u16 selector;
+
+	guest_equal(guest_try("mov %0, %%cr4", : : "r"(cr4 | CR4_UMIP)), NO_FAULT);
+	guest_equal(read_cr4(), cr4 | CR4_UMIP);
+	asm volatile("lgdt %0" : : "m"(gdt));
+	asm volatile("sgdt %0" : "=m"(seen));
+	guest_equal(seen.limit, gdt.limit);
+	guest_equal(seen.base, gdt.base);
+	asm volatile("lidt %0" : : "m"(idt));
+	asm volatile("sidt %0" : "=m"(seen));
+	guest_equal(seen.limit, idt.limit);
+	guest_equal(seen.base, idt.base);
+
+	ldt[0] = 0x820000ull << 24 | 0x1237ull << 16 | 0x3f;	/* base 0x1237 */
+	ldt[1] = 0;
+	asm volatile("lldt %w0" : : "r"(SEL_LDT) : "memory");
+	asm volatile("sldt %0" : "=m"(selector));
+	guest_equal(selector, SEL_LDT);
+	guest_equal(guest_try("lldt %w0", : : "r"(SEL_TSS) : "memory"), 13);
+	guest_equal(guest_fault_error, SEL_TSS);
+
+	*tss &= ~BIT(41);	/* not busy */
+	asm volatile("ltr %w0" : : "r"(SEL_TSS) : "memory");
+	guest_equal(*tss & BIT(41), BIT(41));
+	asm volatile("str %0" : "=m"(selector));
+	guest_equal(selector, SEL_TSS);
+	guest_equal(guest_try("ltr %w0", : : "r"(SEL_TSS) : "memory"), 13);
+
+	if (!arg)
+		asm volatile("mov %0, %%cr4" : : "r"(cr4));
+	guest_equal(read_cr4(), arg ? cr4 | CR4_UMIP : cr4);
+	return 0;
+}
+
+TEST_F(sensitive, umip_loads)
+{
+	struct guest *g = &self->g;
+	struct kvm_sregs sregs;
+
+	if (!umip_offered())
+		SKIP(return, "no UMIP is offered to guests");
+	for (u64 keep = 0; keep < 2; keep++) {
+		guest_call(g, guest_umip_loads, keep);
+		ASSERT_EQ(guest_finish(g), 0);
+		must(g->vcpu, KVM_GET_SREGS, &sregs);
+		EXPECT_EQ(!!(sregs.cr4 & CR4_UMIP), keep);
+		EXPECT_EQ(sregs.gdt.limit, GDT_LIMIT + 0x18);
+		EXPECT_EQ(sregs.idt.limit, 0xff7);
+		EXPECT_EQ(sregs.ldt.selector, SEL_LDT);
+		EXPECT_EQ(sregs.ldt.base, 0x1237);
+		EXPECT_EQ(sregs.ldt.limit, 0x3f);
+		EXPECT_EQ(sregs.tr.base, GUEST_TSS);
+	}
+}
+
+/* Who is not told of UMIP has none. */
+
+static u32 guest_without_umip(u64 arg)
+{
+	const u64 cr4 = read_cr4();
+
+	guest_equal(guest_try("mov %0, %%cr4", : : "r"(cr4 | CR4_UMIP)), 13);
+	guest_equal(read_cr4(), cr4);
+	return 0;
+}
+
+TEST_F(sensitive, umip_is_not_for_all)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[256];
+	} cpuid = { .head.nent = 256 };
+	struct guest *g = &self->g;
+
+	must(g->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
+	for (u32 i = 0; i < cpuid.head.nent; i++)
+		if (cpuid.entries[i].function == 7 && !cpuid.entries[i].index)
+			cpuid.entries[i].ecx &= ~CPUID_7_UMIP;
+	must(g->vcpu, KVM_SET_CPUID2, &cpuid);
+	guest_call(g, guest_without_umip, 0);
+	EXPECT_EQ(guest_finish(g), 0);
 }
 
 /* SYSCALL and SYSRET between rings 0 and 3, as an OS uses them. */

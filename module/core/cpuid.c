@@ -73,8 +73,8 @@ static u32 feature_bits(const struct feature_word *w)
 	if (w->function == 7 && w->reg == EBX && !mk_hw->caps->invpcid)
 		bits &= ~F(INVPCID);
 	if (w->function == 7 && w->reg == ECX) {
-		if (!mk_hw->caps->umip)
-			bits &= ~F(UMIP);
+		if (mk_hw->caps->umip_emulated)
+			bits |= F(UMIP);
 		if (!mk_hw->caps->pku || !cpu_feature_enabled(X86_FEATURE_OSPKE))
 			bits &= ~F(PKU);
 		if (!mk_hw->caps->rdtscp)
@@ -460,7 +460,7 @@ void mk_cpuid_refresh(struct mk_vcpu *v)
 	mk_xstate_update(v);
 }
 
-/* CR4 bits that hang on a feature: of the guest's CPUID, and of the host's CPU. */
+/* CR4 bits that hang on a feature: of the guest's CPUID, and of what the host can do. */
 static const struct {
 	u64 cr4;
 	u16 feature;
@@ -476,6 +476,12 @@ static const struct {
 	{ X86_CR4_LA57,		X86_FEATURE_LA57,	2 },
 };
 
+static bool host_has(u16 feature)
+{
+	return boot_cpu_has(feature) ||
+	       (feature == X86_FEATURE_UMIP && mk_hw->caps->umip_emulated);
+}
+
 static u32 pv_features(struct mk_vcpu *v)
 {
 	const struct kvm_cpuid_entry2 *e = pv_leaf(v);
@@ -484,7 +490,7 @@ static u32 pv_features(struct mk_vcpu *v)
 }
 
 /*
- * What the guest may set. A VMM may write what it likes into CPUID; the CPU
+ * What the guest may set. A VMM may write what it likes into CPUID; the host
  * still has what it has. Without any CPUID the host's features count.
  */
 static void derive(struct mk_vcpu *v)
@@ -509,7 +515,7 @@ static void derive(struct mk_vcpu *v)
 			 X86_CR4_PAE | X86_CR4_MCE | X86_CR4_PGE | X86_CR4_PCE |
 			 X86_CR4_OSFXSR | X86_CR4_OSXMMEXCPT;
 	for (i = 0; i < ARRAY_SIZE(cr4_features); i++)
-		if (boot_cpu_has(cr4_features[i].feature) &&
+		if (host_has(cr4_features[i].feature) &&
 		    (words[cr4_features[i].word] & BIT(cr4_features[i].feature & 31)))
 			v->cr4_allowed |= cr4_features[i].cr4;
 

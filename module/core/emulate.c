@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Executing an instruction for the guest, because its operand is a device.
+ * Executing an instruction for the guest, because its operand is a device or
+ * because it exits where the CPU lacks UMIP.
  *
  * The executor (logic/exec.c) is pure and restartable: it asks for memory and
  * ports, and starts again from the beginning when an answer had to come from

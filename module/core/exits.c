@@ -51,6 +51,12 @@ static enum mk_next exit_undefined(struct mk_vcpu *v, struct mk_exit *x)
 	return MK_RESUME;
 }
 
+/* SGDT and its like, while this CPU lacks the UMIP that the guest has switched on. */
+static enum mk_next exit_emulate(struct mk_vcpu *v, struct mk_exit *x)
+{
+	return mk_emulate(v);
+}
+
 static enum mk_next exit_rdpmc(struct mk_vcpu *v, struct mk_exit *x)
 {
 	mk_queue_gp(v);		/* the guest has no performance counters */
@@ -567,6 +573,7 @@ static const struct {
 	[MK_EXIT_HYPERCALL]	= { exit_hypercall, exit_hypercall_fast, INSN },
 	[MK_EXIT_CR]		= { SLOW(exit_cr), INSN },
 	[MK_EXIT_DR]		= { FAST(exit_dr), INSN },
+	[MK_EXIT_TABLE]		= { SLOW(exit_emulate) },
 	[MK_EXIT_IO]		= { exit_io, exit_io_fast, INSN },
 	[MK_EXIT_RDMSR]		= { FAST(exit_rdmsr), INSN },
 	[MK_EXIT_WRMSR]		= { FAST(exit_wrmsr), INSN },

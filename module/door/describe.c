@@ -24,6 +24,7 @@ void mk_describe_host(char *buf, size_t size)
 	HAS(c->tsc_scaling, "TSC scaling");
 	HAS(c->virt_apic, "local APICs in x2APIC mode kept by the hardware");
 	HAS(c->vnmi, "NMI blocking kept by the hardware");
+	SAY("UMIP: %s\n", c->umip ? "by the CPU" : c->umip_emulated ? "emulated" : "no");
 	SAY("TLB tags: %u\n", c->tlb_tags);
 	mk_hw->describe_mitigations(buf + n, size - n);
 #undef HAS

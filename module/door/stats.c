@@ -74,6 +74,7 @@ static void vcpu_stats(struct mk_vcpu *v, struct block *b)
 		[MK_EXIT_HYPERCALL]	= "hypercalls",
 		[MK_EXIT_CR]		= "cr_exits",
 		[MK_EXIT_DR]		= "dr_exits",
+		[MK_EXIT_TABLE]		= "table_exits",
 		[MK_EXIT_IO]		= "io_exits",
 		[MK_EXIT_RDMSR]		= "rdmsr_exits",
 		[MK_EXIT_WRMSR]		= "wrmsr_exits",

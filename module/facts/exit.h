@@ -34,6 +34,7 @@
 	X(HYPERCALL,	"hypercall")			\
 	X(CR,		"control register")		\
 	X(DR,		"debug register")		\
+	X(TABLE,	"descriptor table register")	\
 	X(IO,		"port i/o")			\
 	X(RDMSR,	"rdmsr")			\
 	X(WRMSR,	"wrmsr")			\

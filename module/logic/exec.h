@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
  * Executing one decoded instruction for the guest, where the hardware could
- * not: its operand is a device.
+ * not: its operand is a device, or whether it is allowed is a question of CR4.UMIP.
  *
  * Pure: registers are given, memory and ports are callbacks. And restartable:
  * no register changes unless mk_exec() returns MK_EXEC_OK or MK_EXEC_REPEAT.

@@ -120,6 +120,7 @@ int svm_setup(struct mk_refusal *refusal)
 		.rdtscp = boot_cpu_has(X86_FEATURE_RDTSCP),
 		.invpcid = boot_cpu_has(X86_FEATURE_INVPCID),
 		.umip = boot_cpu_has(X86_FEATURE_UMIP),
+		.umip_emulated = !boot_cpu_has(X86_FEATURE_UMIP),
 		.pku = boot_cpu_has(X86_FEATURE_OSPKE),
 		.tlb_tags = cpuid_ebx(CPUID_SVM_FEATURES),
 	};

@@ -127,14 +127,23 @@ static void flush_segs(const struct mk_cpu *cpu, struct vmcb_save_area *a)
 static void flush_cr(const struct mk_cpu *cpu, struct vmcb *vmcb)
 {
 	bool cache = cpu->cr0 & CR0_CACHE;
-	bool hide = cache || (svm_cr4_forced & ~cpu->cr4);
+	bool umip = svm_caps.umip_emulated && (cpu->cr4 & X86_CR4_UMIP);
+	u64 cr4 = (cpu->cr4 & ~(umip ? (u64)X86_CR4_UMIP : 0)) | svm_cr4_forced;
+	bool hide = cache || cr4 != cpu->cr4;
 
 	vmcb->save.cr0 = cpu->cr0 & ~(u64)CR0_CACHE;
-	vmcb->save.cr4 = cpu->cr4 | svm_cr4_forced;
-	/* Both or none: QEMU 10 emulates reads of CR4 by CR0's intercept. */
+	vmcb->save.cr4 = cr4;
+	/*
+	 * Both or none: QEMU 10 emulates reads of CR4 by CR0's intercept. And SMSW, which
+	 * UMIP forbids too, is a read of CR0.
+	 */
 	svm_intercept(vmcb, INTERCEPT_CR0_READ, hide);
 	svm_intercept(vmcb, INTERCEPT_CR4_READ, hide);
 	svm_intercept(vmcb, INTERCEPT_CR0_WRITE, cache);
+	svm_intercept(vmcb, INTERCEPT_STORE_IDTR, umip);
+	svm_intercept(vmcb, INTERCEPT_STORE_GDTR, umip);
+	svm_intercept(vmcb, INTERCEPT_STORE_LDTR, umip);
+	svm_intercept(vmcb, INTERCEPT_STORE_TR, umip);
 }
 
 void svm_flush(struct mk_cpu *cpu)

@@ -55,7 +55,7 @@ static_assert(offsetof(struct vmcb, save.spec_ctrl) == 0x6e0);
 /*
  * What exits, always. CR0 writes that change more than TS and MP are among
  * it; the rest of the CR0 and CR4 policy is in state.c, by what the guest's
- * view needs. #DB and #AC are: each can keep the CPU in their delivery for
+ * view needs, and UMIP's. #DB and #AC are: each can keep the CPU in their delivery for
  * ever, where no interrupt gets in. #MC is the host's. Debug registers exit
  * on every access, all sixteen of them, and are set below.
  */

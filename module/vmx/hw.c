@@ -28,7 +28,8 @@
 
 /*
  * Posted interrupts are not used. But a CPU that has the rest without them is an
- * emulator's; Bochs 2.7 forgets a virtual interrupt whose delivery exits.
+ * emulator's: Bochs 2.7 delivers a virtual interrupt with interrupts off when one of
+ * the host's comes, and forgets one whose delivery exits.
  */
 static int apicv = -1;
 module_param(apicv, int, 0444);
@@ -112,7 +113,8 @@ static const struct control secondary_control = {
 	.like = SECONDARY_EXEC_ENABLE_VPID | SECONDARY_EXEC_ENABLE_RDTSCP |
 		SECONDARY_EXEC_ENABLE_INVPCID | VMCS_CONTROL_BIT(XSAVES) |
 		SECONDARY_EXEC_WBINVD_EXITING | SECONDARY_EXEC_ENCLS_EXITING |
-		SECONDARY_EXEC_PAUSE_LOOP_EXITING | SECONDARY_EXEC_TSC_SCALING,
+		SECONDARY_EXEC_PAUSE_LOOP_EXITING | SECONDARY_EXEC_TSC_SCALING |
+		SECONDARY_EXEC_DESC,	/* used under CR4.UMIP alone: flush_cr() */
 };
 
 /* "Acknowledge interrupt on exit" stays off: enabling interrupts delivers it to the host. */
@@ -232,6 +234,8 @@ int vmx_setup(struct mk_refusal *refusal)
 		.tsc_max_ratio = U64_MAX,
 		.invpcid = vmx_config.secondary & SECONDARY_EXEC_ENABLE_INVPCID,
 		.umip = boot_cpu_has(X86_FEATURE_UMIP),
+		.umip_emulated = !boot_cpu_has(X86_FEATURE_UMIP) &&
+				 (vmx_config.secondary & SECONDARY_EXEC_DESC),
 		.pku = boot_cpu_has(X86_FEATURE_OSPKE),
 		.tlb_tags = vmx_config.secondary & SECONDARY_EXEC_ENABLE_VPID ?
 			    VMX_NR_VPIDS - 1 : 0,

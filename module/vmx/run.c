@@ -208,7 +208,7 @@ static void switch_virt_apic(struct mk_cpu *cpu, struct vmx_vcpu *v)
 {
 	v->virt_apic = cpu->virt_apic;
 	vmwrite(VIRTUAL_APIC_PAGE_ADDR, __pa(v->virt_apic ? cpu->apic_regs : v->apic_page));
-	vmwrite(SECONDARY_VM_EXEC_CONTROL, v->secondary | (v->virt_apic ? VMX_VIRT_APIC : 0));
+	vmx_set_secondary(v, VMX_VIRT_APIC, v->virt_apic);
 }
 
 /* SDM vol. 3C, "Guest Non-Register State" (guest interrupt status), "EOI-Exit Bitmap" */
@@ -317,6 +317,8 @@ static const struct {
 	[EXIT_REASON_TPR_BELOW_THRESHOLD] = { MK_EXIT_IRQ_WINDOW },
 	[EXIT_REASON_PAUSE_INSTRUCTION]	= { MK_EXIT_PAUSE, LEN },
 	[EXIT_REASON_EOI_INDUCED]	= { MK_EXIT_EOI, MORE },
+	[EXIT_REASON_GDTR_IDTR]		= { MK_EXIT_TABLE },
+	[EXIT_REASON_LDTR_TR]		= { MK_EXIT_TABLE },
 	[EXIT_REASON_EPT_VIOLATION]	= { MK_EXIT_TDP_FAULT, VEC | MORE },
 	[EXIT_REASON_EPT_MISCONFIG]	= { MK_EXIT_TDP_MISCONFIG, VEC | MORE },
 	[EXIT_REASON_INVEPT]		= { MK_EXIT_UNDEFINED, LEN },

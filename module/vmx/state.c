@@ -104,14 +104,21 @@ static void flush_cr(struct mk_cpu *cpu)
 	struct vmx_vcpu *v = cpu->hw;
 	/* An unrestricted guest may leave PE and PG clear. */
 	u64 fixed = vmx_config.cr0_fixed0 & ~(X86_CR0_PE | X86_CR0_PG);
+	bool umip = vmx_caps.umip_emulated && (cpu->cr4 & X86_CR4_UMIP);
+	u64 hidden = X86_CR4_MCE | (umip ? X86_CR4_UMIP : 0);
 
 	v->cr0 = cpu->cr0;
 	v->cr4 = cpu->cr4;
 	vmwrite(CR0_READ_SHADOW, v->cr0);
 	vmwrite(GUEST_CR0, (v->cr0 & ~(X86_CR0_CD | X86_CR0_NW)) | fixed);
 	vmwrite(CR4_READ_SHADOW, v->cr4);
-	vmwrite(GUEST_CR4, (v->cr4 & ~X86_CR4_MCE) | (cr4_read_shadow() & X86_CR4_MCE) |
+	vmwrite(GUEST_CR4, (v->cr4 & ~hidden) | (cr4_read_shadow() & X86_CR4_MCE) |
 			   vmx_config.cr4_fixed0);
+	/*
+	 * Stores of GDTR, IDTR, LDTR and TR exit, loads too. SMSW cannot be made to: it
+	 * takes the read shadow of CR0.
+	 */
+	vmx_set_secondary(v, SECONDARY_EXEC_DESC, umip);
 }
 
 static void flush_efer(struct mk_cpu *cpu)

@@ -87,7 +87,7 @@ static void write_host_cpu(void)
 
 static void write_controls(struct vmx_vcpu *v, u32 exits_off)
 {
-	u32 secondary = vmx_config.secondary;
+	u32 secondary = vmx_config.secondary & ~SECONDARY_EXEC_DESC;
 	int i;
 
 	if (!v->vpid)
@@ -147,6 +147,16 @@ static void write_controls(struct vmx_vcpu *v, u32 exits_off)
 	vmwrite(VMCS_LINK_POINTER, ~0ul);
 	vmwrite(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
 	vmwrite(GUEST_PENDING_DBG_EXCEPTIONS, 0);
+}
+
+void vmx_set_secondary(struct vmx_vcpu *v, u32 controls, bool on)
+{
+	u32 secondary = on ? v->secondary | controls : v->secondary & ~controls;
+
+	if (secondary != v->secondary) {
+		v->secondary = secondary;
+		vmwrite(SECONDARY_VM_EXEC_CONTROL, secondary);
+	}
 }
 
 int vmx_vcpu_create(struct mk_cpu *cpu)

@@ -90,10 +90,9 @@ struct vmx_vcpu {
 	u8 *msr_bitmap;			/* a page */
 	u8 *apic_page;			/* likewise, for the task priority alone; or NULL */
 	u32 primary_base;		/* without windows */
-	u32 secondary;			/* without VMX_VIRT_APIC */
 
 	/* What the VMCS holds; written only when it changes. */
-	u32 primary, entry_controls, cr8_threshold;
+	u32 primary, secondary, entry_controls, cr8_threshold;
 	bool virt_apic;
 	u64 eptp;
 	u64 host_cr3, host_cr4, host_fs_base;
@@ -140,6 +139,8 @@ void vmx_put(struct mk_cpu *cpu);
 void vmx_pass_msr(struct mk_cpu *cpu, u32 msr, bool read, bool write);
 void vmx_set_tsc_offset(struct mk_cpu *cpu, s64 offset);
 void vmx_trap_int3(struct mk_cpu *cpu, bool on);
+/* Switch secondary controls; the VMCS is current. */
+void vmx_set_secondary(struct vmx_vcpu *v, u32 controls, bool on);
 void vmx_exit_info(struct mk_cpu *cpu, struct mk_exit_info *info);
 /* The guest's MSRs in, the host's out: before the first entry after load(). */
 void vmx_switch_in(struct mk_cpu *cpu);

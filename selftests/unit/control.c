@@ -217,9 +217,6 @@ static void system_loads(void)
 	SETUP(MK_MODE_32, 0x0f, 0x01, 0x03);			/* sgdt [ebx] */
 	x.cpu.cpl = 3;
 	ok(mk_exec(&x) == MK_EXEC_OK && ram64(0) == (GDT << 16 | 0x7f), "exec: SGDT is everybody's");
-	x.cpu.rip = 0x100;
-	x.cpu.cr4 = X86_CR4_UMIP;
-	ok(refused(&x, X86_TRAP_GP, 0), "exec: but with CR4.UMIP");
 	SETUP(MK_MODE_64, 0x0f, 0x01, 0x23);			/* smsw [rbx] */
 	memset(w.ram, 0xff, 8);
 	x.cpu.cr0 = 0x80050033;
@@ -227,6 +224,46 @@ static void system_loads(void)
 	SETUP(MK_MODE_64, 0x0f, 0x00, 0x08);			/* str [rax] */
 	seg[MK_TR].sel = 0x40;
 	ok(mk_exec(&x) == MK_EXEC_OK && ram64(0) == 0x40, "exec: STR");
+}
+
+/* The five, to memory and to a register, and what is nearly one of them */
+static void umip(void)
+{
+	static const struct {
+		const char *name;
+		u8 bytes[3], len;
+		bool forbidden;
+	} insns[] = {
+		{ "SGDT",		{ 0x0f, 0x01, 0x03 }, 3, true },
+		{ "SIDT",		{ 0x0f, 0x01, 0x0b }, 3, true },
+		{ "SLDT",		{ 0x0f, 0x00, 0x03 }, 3, true },
+		{ "SLDT of a register",	{ 0x0f, 0x00, 0xc3 }, 3, true },
+		{ "STR",		{ 0x0f, 0x00, 0x0b }, 3, true },
+		{ "STR of a register",	{ 0x0f, 0x00, 0xcb }, 3, true },
+		{ "SMSW",		{ 0x0f, 0x01, 0x23 }, 3, true },
+		{ "SMSW of a register",	{ 0x0f, 0x01, 0xe3 }, 3, true },
+		{ "MOV from DS",	{ 0x8c, 0x1b }, 2, false },
+	};
+	static const u8 modes[] = { MK_MODE_64, MK_MODE_32, MK_MODE_16 };
+	struct mk_exec x;
+	unsigned int i, n;
+	bool good, fault;
+
+	for (i = 0; i < sizeof(insns) / sizeof(insns[0]); i++) {
+		good = true;
+		/* three modes, four rings, without and with it */
+		for (n = 0; n < 3 * 4 * 2; n++) {
+			setup(&x, modes[n % 3], insns[i].bytes, insns[i].len);
+			x.cpu.cpl = n / 3 % 4;
+			x.cpu.cr4 = n < 12 ? 0 : X86_CR4_UMIP;
+			x.cpu.cr0 |= X86_CR0_MP;
+			seg[MK_LDTR].sel = seg[MK_TR].sel = seg[MK_DS].sel = idt.limit = 0x28;
+			fault = insns[i].forbidden && x.cpu.cr4 && x.cpu.cpl;
+			good &= fault ? refused(&x, X86_TRAP_GP, 0) : mk_exec(&x) == MK_EXEC_OK;
+			good &= fault == (!w.ram[0] && !gpr[MK_RBX]);
+		}
+		ok(good, "exec: %s and CR4.UMIP", insns[i].name);
+	}
 }
 
 static void stacks(void)
@@ -385,6 +422,7 @@ void control_tests(void)
 {
 	segment_loads();
 	system_loads();
+	umip();
 	stacks();
 	far_branches();
 	forbidden_ports();
