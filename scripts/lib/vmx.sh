@@ -70,17 +70,25 @@ vmx_config()
 	echo c >"$work/go"
 }
 
-# Bochs 2.7 forgets a virtual interrupt whose delivery exits: the IDT-vectoring
-# information is then that of some earlier event. VMX_Deliver_Virtual_Interrupt() calls a
-# hook that does nothing; a copy stores the vector instead of the hook's last argument.
+# Bochs 2.7 makes two mistakes with virtual interrupts, which a copy of it does not:
+# - The IDT-vectoring information about one whose delivery exits is that of some earlier
+#   event. VMX_Deliver_Virtual_Interrupt() calls a hook that does nothing; instead of
+#   the hook's last argument the copy stores the vector where the exit will look.
+# - One that waits for the guest's IF is delivered all the same when an interrupt of the
+#   host comes. InterruptAcknowledge() has room around its jump to the delivery: there
+#   the copy looks at IF, and exits if it is clear.
 vmx_mend()
 {
 	local dir=$CACHE/bochs-mended
 	[ -x "$dir/bochs-bin" ] || {
 		mkdir -p "$dir"
 		perl -0777 -pe '
-			s/(\x81\xa3\xb0\x93\0\0\xff\xfd\xff\xff)\x0f\xb7\x93\x70\x01\0\0(\xe8)/$1\x44\x89\xab\x78\x91\0\0$2/
-			or die "not the Bochs whose mistake is known\n"
+			s/\x81\xa3\xb0\x93\0\0\xff\xfd\xff\xff\K\x0f\xb7\x93\x70\x01\0\0(?=\xe8)/
+				pack "H*", "4489ab78910000"/e &&
+			s/\x48\x89\xdf\xf6\xc4\x02\x0f\x85\K\xd0(?=\0\0\0)/\xcc/ &&
+			s/\x0f\x1f\x40\0\x5b\x5d\x41\x5c\xe9\xff\x17\x09\0\x0f\x1f\x80\0\0\0\0/
+				pack "H*", "f687f9000000027505e80e170400e8f917090090"/e
+			or die "not the Bochs whose mistakes are known\n"
 		' /usr/bin/bochs-bin >"$dir/new" && chmod +x "$dir/new" && mv "$dir/new" "$dir/bochs-bin"
 	} || die "no virtual interrupts in this Bochs; without --apicv it can be used"
 	PATH=$dir:$PATH
