@@ -189,14 +189,9 @@ static void follow_host(struct vmx_vcpu *v)
 }
 
 /* SDM vol. 3C, "Virtualizing CR8-Based TPR Accesses" */
-static u8 *virtual_tpr(struct vmx_vcpu *v)
-{
-	return v->apic_page + APIC_TASKPRI;
-}
-
 static void set_cr8(struct mk_cpu *cpu, struct vmx_vcpu *v)
 {
-	*virtual_tpr(v) = cpu->cr8 << 4;
+	*v->tpr = cpu->cr8 << 4;
 	if (unlikely(cpu->cr8_threshold != v->cr8_threshold)) {
 		v->cr8_threshold = cpu->cr8_threshold;
 		vmwrite(TPR_THRESHOLD, v->cr8_threshold);
@@ -207,6 +202,7 @@ static void set_cr8(struct mk_cpu *cpu, struct vmx_vcpu *v)
 static void switch_virt_apic(struct mk_cpu *cpu, struct vmx_vcpu *v)
 {
 	v->virt_apic = cpu->virt_apic;
+	v->tpr = v->virt_apic ? NULL : v->apic_page + APIC_TASKPRI;
 	vmwrite(VIRTUAL_APIC_PAGE_ADDR, __pa(v->virt_apic ? cpu->apic_regs : v->apic_page));
 	vmx_set_secondary(v, VMX_VIRT_APIC, v->virt_apic);
 }
@@ -244,10 +240,10 @@ static void prepare(struct mk_cpu *cpu, struct vmx_vcpu *v)
 	}
 	if (unlikely(cpu->virt_apic != v->virt_apic))
 		switch_virt_apic(cpu, v);
-	if (v->virt_apic)
-		load_virt_apic(cpu);
-	else if (v->apic_page)
+	if (v->tpr)
 		set_cr8(cpu, v);
+	else if (v->virt_apic)
+		load_virt_apic(cpu);
 	if (unlikely(cpu->flush))
 		flush_tlb(cpu, v);
 	if (unlikely(v->controls_changed)) {
@@ -567,8 +563,8 @@ static void run(struct mk_cpu *cpu, struct mk_exit *x)
 	if (cpu_feature_enabled(X86_FEATURE_MSR_SPEC_CTRL))
 		cpu->spec_ctrl = v->entry.spec_guest;
 
-	if (v->apic_page && !v->virt_apic)
-		cpu->cr8 = *virtual_tpr(v) >> 4;
+	if (v->tpr)
+		cpu->cr8 = *v->tpr >> 4;
 	cpu->valid = ALWAYS_VALID;
 	cpu->dirty = 0;
 	cpu->vectoring.type = MK_EV_NONE;

@@ -16,6 +16,7 @@
 #include <linux/moduleparam.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
+#include <asm/apicdef.h>
 #include <asm/debugreg.h>
 #include <asm/desc.h>
 #include <asm/fsgsbase.h>
@@ -103,6 +104,7 @@ static void write_controls(struct vmx_vcpu *v, u32 exits_off)
 	if (v->apic_page) {
 		v->primary_base &= ~(CPU_BASED_CR8_LOAD_EXITING | CPU_BASED_CR8_STORE_EXITING);
 		v->primary_base |= CPU_BASED_TPR_SHADOW;
+		v->tpr = v->apic_page + APIC_TASKPRI;
 		vmwrite(VIRTUAL_APIC_PAGE_ADDR, __pa(v->apic_page));
 		vmwrite(TPR_THRESHOLD, 0);
 	}

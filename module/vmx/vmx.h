@@ -89,6 +89,7 @@ struct vmx_vcpu {
 	u16 vpid;			/* 0: none */
 	u8 *msr_bitmap;			/* a page */
 	u8 *apic_page;			/* likewise, for the task priority alone; or NULL */
+	u8 *tpr;			/* the priority in that page, while it is in use; or NULL */
 	u32 primary_base;		/* without windows */
 
 	/* What the VMCS holds; written only when it changes. */
