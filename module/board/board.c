@@ -29,15 +29,22 @@ static int pic_pending(const struct mk_vcpu *v)
 	return unlikely(chip->split) ? mk_lapic_extint_waiting(v) : READ_ONCE(chip->pic_vector);
 }
 
-/* The PIC's interrupts go before the APIC's own. */
-static bool pic_is_first(const struct mk_vcpu *v)
+/*
+ * The PIC's interrupts go before the APIC's own: the vector of one that the vCPU would
+ * take, or -1. It may be gone at the next look.
+ */
+static int pic_first(const struct mk_vcpu *v)
 {
-	return pic_pending(v) >= 0 && mk_lapic_takes_pic(v);
+	int vector = pic_pending(v);
+
+	return vector >= 0 && mk_lapic_takes_pic(v) ? vector : -1;
 }
 
 static int irq_pending(struct mk_vcpu *v)
 {
-	return pic_is_first(v) ? pic_pending(v) : mk_lapic_pending(v);
+	int vector = pic_first(v);
+
+	return vector >= 0 ? vector : mk_lapic_pending(v);
 }
 
 /* What the CPU delivers by itself is not ours to take. */
@@ -49,7 +56,7 @@ static int lapic_to_take(struct mk_vcpu *v)
 static int irq_take(struct mk_vcpu *v, bool can, bool *more)
 {
 	struct mk_irqchip *chip = v->vm->irqchip;
-	bool pic = pic_is_first(v);
+	bool pic = pic_first(v) >= 0;
 	int vector = pic ? -1 : lapic_to_take(v);
 
 	*more = pic || vector >= 0;
@@ -60,7 +67,7 @@ static int irq_take(struct mk_vcpu *v, bool can, bool *more)
 			mk_lapic_ack(v, vector);
 		else
 			vector = unlikely(chip->split) ? mk_lapic_extint_take(v) : mk_pic_ack(chip);
-		*more = pic_is_first(v) || lapic_to_take(v) >= 0;
+		*more = pic_first(v) >= 0 || lapic_to_take(v) >= 0;
 	}
 	if (v->cpu.cr8_free)
 		v->cpu.cr8_threshold = mk_lapic_cr8_threshold(v);
