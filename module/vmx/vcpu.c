@@ -89,7 +89,6 @@ static void write_host_cpu(void)
 static void write_controls(struct vmx_vcpu *v, u32 exits_off)
 {
 	u32 secondary = vmx_config.secondary & ~SECONDARY_EXEC_DESC;
-	int i;
 
 	if (!v->vpid)
 		secondary &= ~SECONDARY_EXEC_ENABLE_VPID;
@@ -108,9 +107,6 @@ static void write_controls(struct vmx_vcpu *v, u32 exits_off)
 		vmwrite(VIRTUAL_APIC_PAGE_ADDR, __pa(v->apic_page));
 		vmwrite(TPR_THRESHOLD, 0);
 	}
-	if (vmx_config.virt_apic)
-		for (i = 0; i < 4; i++)
-			vmwrite(EOI_EXIT_BITMAP0 + 2 * i, 0);
 	v->primary = v->primary_base;
 	v->secondary = secondary;
 	v->entry_controls = vmx_config.entry;
