@@ -460,11 +460,7 @@ static u32 guest_tells_tsc(u64 unused)
 
 static u64 guest_tsc(struct guest *g, u64 *host)
 {
-	u32 value;
-
-	guest_run_to(g, KVM_EXIT_IO);
-	if (guest_port(g, &value) != PORT_SYNC)
-		die_of_exit(g, "the guest's time");
+	guest_until_sync(g);
 	*host = __builtin_ia32_rdtsc();
 	return *guest_var(g, tsc_seen);
 }

@@ -133,6 +133,12 @@ static inline u64 x2apic_read(u32 reg)
 	return rdmsr(MSR_X2APIC + reg / 16);
 }
 
+static inline void x2apic_enable(void)
+{
+	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 0xc00);
+	x2apic_write(APIC_REG_SVR, 0x1ff);
+}
+
 #define MSR_PV_EOI	0x4b564d04
 
 /* Paravirtual EOI: take the offer in @flag; false: there is none. */

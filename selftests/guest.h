@@ -125,6 +125,22 @@ static inline void mmio_write(u64 gpa, u32 value)
 	asm volatile("movl %0, (%1)" : : "r"(value), "r"(gpa) : "memory");
 }
 
+#define IOAPIC		0xfec00000ul
+#define RTE_REMOTE_IRR	BIT(14)
+#define RTE_LEVEL	BIT(15)
+
+static inline u32 ioapic_read(u32 reg)
+{
+	mmio_write(IOAPIC, reg);
+	return mmio_read(IOAPIC + 0x10);
+}
+
+static inline void ioapic_write(u32 reg, u32 value)
+{
+	mmio_write(IOAPIC, reg);
+	mmio_write(IOAPIC + 0x10, value);
+}
+
 static inline u64 rdmsr(u32 msr)
 {
 	u32 low, high;

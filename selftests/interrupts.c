@@ -42,9 +42,6 @@
 #define MCG_CMCI	BIT(10)
 #define MC_NO_ACTION	(BIT(63) | BIT(61) | BIT(60) | 2)
 
-#define IOAPIC		0xfec00000ul
-#define RTE_LEVEL	BIT(15)
-#define RTE_REMOTE_IRR	BIT(14)
 #define RTE_MASKED	BIT(16)
 
 #define PIC1		0x20
@@ -72,18 +69,10 @@ static bool lapic_bit(u32 reg, u8 vector)
 	return lapic_read(reg + vector / 32 * 0x10) & BIT(vector % 32);
 }
 
-static u32 ioapic_read(u8 reg)
-{
-	mmio_write(IOAPIC, reg);
-	return mmio_read(IOAPIC + 0x10);
-}
-
 static void ioapic_route(u8 pin, u32 low)
 {
-	mmio_write(IOAPIC, 0x10 + 2 * pin + 1);
-	mmio_write(IOAPIC + 0x10, lapic_read(LAPIC_ID) & 0xff000000);
-	mmio_write(IOAPIC, 0x10 + 2 * pin);
-	mmio_write(IOAPIC + 0x10, low);
+	ioapic_write(0x10 + 2 * pin + 1, lapic_read(LAPIC_ID) & 0xff000000);
+	ioapic_write(0x10 + 2 * pin, low);
 }
 
 static void pic_init(u8 mask1, u8 mask2)

@@ -320,8 +320,7 @@ static volatile u32 ids[3];
 
 static u32 guest_has_a_high_id(u64 me)
 {
-	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 0xc00);
-	x2apic_write(APIC_REG_SVR, 0x1ff);
+	x2apic_enable();
 	guest_handlers[VECTOR] = note;
 	apic_mode = X2APIC;
 	guest_equal(x2apic_read(APIC_REG_ID), ids[me]);

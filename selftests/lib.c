@@ -51,7 +51,7 @@ int device_open(void)
 
 bool device_has_apicv(void)
 {
-	const char *path = strcmp(device_path, "/dev/kvm") ?
+	const char *path = device_is_minikvm() ?
 			   "/sys/module/minikvm/parameters/apicv" :
 			   "/sys/module/kvm_intel/parameters/enable_apicv";
 	FILE *file = fopen(path, "r");
@@ -490,6 +490,41 @@ u16 guest_next(struct guest *g, u32 *value)
 {
 	guest_run(g);
 	return guest_port(g, value);
+}
+
+u32 guest_until_sync(struct guest *g)
+{
+	u32 value;
+
+	if (guest_next(g, &value) != PORT_SYNC)
+		die_of_exit(g, "a stop of the guest");
+	return value;
+}
+
+struct late_interrupt {
+	int vm;
+	u8 vector;
+};
+
+static void *send_late(void *arg)
+{
+	struct late_interrupt late = *(struct late_interrupt *)arg;
+	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = late.vector };
+
+	free(arg);
+	usleep(5000);
+	must(late.vm, KVM_SIGNAL_MSI, &msi);
+	return NULL;
+}
+
+void guest_interrupt_later(struct guest *g, u8 vector)
+{
+	struct late_interrupt *late = malloc(sizeof(*late));
+	pthread_t thread;
+
+	*late = (struct late_interrupt){ .vm = g->vm, .vector = vector };
+	pthread_create(&thread, NULL, send_late, late);
+	pthread_detach(thread);
 }
 
 /* Where a guest function returns to: its result is in eax. */

@@ -169,6 +169,10 @@ void guest_run_to(struct guest *g, u32 exit_reason);
 /* The last exit was a port write that guest.h makes: its port; the value in *value. */
 u16 guest_port(struct guest *g, u32 *value);
 u16 guest_next(struct guest *g, u32 *value);	/* the same, after KVM_RUN */
+/* Run to the next guest_sync(), and die unless that comes: its value. */
+u32 guest_until_sync(struct guest *g);
+/* An interrupt for APIC ID 0, a few milliseconds from now. */
+void guest_interrupt_later(struct guest *g, u8 vector);
 /* Start a guest C function in long mode; guest_finish() gives its result. */
 void guest_call(struct guest *g, u32 (*function)(u64), u64 arg);
 u32 guest_finish(struct guest *g);

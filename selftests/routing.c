@@ -15,8 +15,6 @@
 #define LAPIC		0xfee00000ul
 #define LAPIC_EOI	0xb0
 #define LAPIC_SVR	0xf0
-#define IOAPIC		0xfec00000ul
-#define RTE_LEVEL	BIT(15)
 
 #define MSI_ADDRESS	0xfee00000u	/* to APIC ID 0, physical */
 #define PIN		11
@@ -43,10 +41,8 @@ static u32 guest_counts(u64 unused)
 	guest_handlers[VECTOR] = guest_handlers[OTHER] = count;
 	guest_handlers[LEVEL] = guest_handlers[STOP] = count;
 	mmio_write(LAPIC + LAPIC_SVR, 0x1ff);
-	mmio_write(IOAPIC, 0x10 + 2 * PIN + 1);
-	mmio_write(IOAPIC + 0x10, 0);
-	mmio_write(IOAPIC, 0x10 + 2 * PIN);
-	mmio_write(IOAPIC + 0x10, LEVEL | RTE_LEVEL);
+	ioapic_write(0x10 + 2 * PIN + 1, 0);
+	ioapic_write(0x10 + 2 * PIN, LEVEL | RTE_LEVEL);
 	guest_sync(0);
 	while (!stopped)
 		asm volatile("sti; hlt; cli" : : : "memory");

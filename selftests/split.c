@@ -13,7 +13,6 @@
 #define LAPIC_EOI	0xb0
 #define LAPIC_SVR	0xf0
 #define LAPIC_LVT0	0x350
-#define IOAPIC		0xfec00000ul
 #define LVT_MASKED	BIT(16)
 #define LVT_EXTINT	0x700
 

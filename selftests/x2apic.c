@@ -18,9 +18,6 @@
 #define LEVEL		0x71
 #define PIN		20
 #define REG_PPR		0xa0
-#define IOAPIC		0xfec00000ul
-#define IOAPIC_LEVEL	0x8000
-#define REMOTE_IRR	0x4000
 
 static volatile u32 order[16], taken;
 
@@ -48,17 +45,11 @@ static void on_vector(struct guest_frame *frame)
 	eoi();
 }
 
-static void to_x2apic(void)
-{
-	wrmsr(MSR_APIC_BASE, rdmsr(MSR_APIC_BASE) | 0xc00);
-	x2apic_write(APIC_REG_SVR, 0x1ff);
-}
-
 static void begin(void)
 {
 	for (u32 i = 0x20; i < 256; i++)
 		guest_handlers[i] = on_vector;
-	to_x2apic();
+	x2apic_enable();
 }
 
 static void set_cr8(u64 value)
@@ -216,16 +207,6 @@ TEST_F(x2apic, a_vector_that_cannot_be)
 	EXPECT_EQ(guest_finish(&self->g), BIT(5));
 }
 
-static u32 until_sync(struct guest *g)
-{
-	u32 value;
-
-	guest_run_to(g, KVM_EXIT_IO);
-	if (guest_port(g, &value) != PORT_SYNC)
-		die_of_exit(g, "a stop of the guest");
-	return value;
-}
-
 static u32 *state_word(struct kvm_lapic_state *state, u32 reg, u8 vector)
 {
 	return (u32 *)(state->regs + reg + vector / 32 * 0x10);
@@ -262,7 +243,7 @@ TEST_F(x2apic, state_in_the_middle)
 	struct kvm_lapic_state state;
 
 	guest_call(g, guest_saved, 0);
-	ASSERT_EQ(until_sync(g), MIDDLE);
+	ASSERT_EQ(guest_until_sync(g), MIDDLE);
 	must(g->vcpu, KVM_GET_LAPIC, &state);
 	EXPECT_EQ(*state_word(&state, APIC_REG_ISR, MIDDLE), BIT(MIDDLE % 32));
 	EXPECT_EQ(*state_word(&state, APIC_REG_IRR, MIDDLE), BIT(PEER % 32));
@@ -301,21 +282,9 @@ TEST_F(x2apic, change_of_mode)
 	EXPECT_EQ(guest_finish(&self->g), 2);
 }
 
-static u32 ioapic_read(u32 reg)
-{
-	mmio_write(IOAPIC, reg);
-	return mmio_read(IOAPIC + 0x10);
-}
-
-static void ioapic_write(u32 reg, u32 value)
-{
-	mmio_write(IOAPIC, reg);
-	mmio_write(IOAPIC + 0x10, value);
-}
-
 static void on_level(struct guest_frame *frame)
 {
-	guest_check(ioapic_read(0x10 + 2 * PIN) & REMOTE_IRR);
+	guest_check(ioapic_read(0x10 + 2 * PIN) & RTE_REMOTE_IRR);
 	if (++taken % 3 == 0)
 		guest_sync(taken);
 	eoi();
@@ -334,10 +303,10 @@ static u32 guest_level(u64 unused)
 		send(LEVEL + 1);
 		guest_equal(taken, before + 1);
 		taken = before;
-		ioapic_write(0x10 + 2 * PIN, IOAPIC_LEVEL | LEVEL);
+		ioapic_write(0x10 + 2 * PIN, RTE_LEVEL | LEVEL);
 		guest_sync(i);
 		guest_equal(taken, before + 3);
-		guest_equal(ioapic_read(0x10 + 2 * PIN), IOAPIC_LEVEL | LEVEL);
+		guest_equal(ioapic_read(0x10 + 2 * PIN), RTE_LEVEL | LEVEL);
 	}
 	return taken;
 }
@@ -349,26 +318,16 @@ TEST_F(x2apic, level)
 	struct guest *g = &self->g;
 
 	guest_call(g, guest_level, 0);
-	ASSERT_EQ(until_sync(g), 0);
+	ASSERT_EQ(guest_until_sync(g), 0);
 	for (u32 i = 0; i < 10; i++) {
-		ASSERT_EQ(until_sync(g), i);
+		ASSERT_EQ(guest_until_sync(g), i);
 		line.level = 1;
 		must(g->vm, KVM_IRQ_LINE, &line);
-		ASSERT_EQ(until_sync(g), 3 * i + 3);
+		ASSERT_EQ(guest_until_sync(g), 3 * i + 3);
 		line.level = 0;
 		must(g->vm, KVM_IRQ_LINE, &line);
 	}
 	EXPECT_EQ(guest_finish(g), 30);
-}
-
-static void *interrupt_later(void *arg)
-{
-	struct kvm_msi msi = { .address_lo = 0xfee00000, .data = LOW };
-	struct guest *g = arg;
-
-	usleep(5000);
-	must(g->vm, KVM_SIGNAL_MSI, &msi);
-	return NULL;
 }
 
 static u32 guest_waits(u64 halts)
@@ -393,14 +352,11 @@ static u32 guest_waits(u64 halts)
 
 static u32 interrupted(struct guest *g, bool halts)
 {
-	pthread_t thread;
-
 	guest_call(g, guest_waits, halts);
 	for (u32 i = 0; i < 10; i++) {
-		if (until_sync(g) != i)
+		if (guest_until_sync(g) != i)
 			return 0;
-		pthread_create(&thread, NULL, interrupt_later, g);
-		pthread_detach(thread);
+		guest_interrupt_later(g, LOW);
 	}
 	return guest_finish(g);
 }
