@@ -237,7 +237,8 @@ TEST_F(api, tss_and_identity_map)
 	u64 address = 0xfffbc000;
 	int vcpu;
 
-	EXPECT_EQ(TRY(self->vm, KVM_SET_TSS_ADDR, 0xfffff000), -EINVAL);
+	EXPECT_EQ(TRY(self->vm, KVM_SET_TSS_ADDR, 0xffffe000), -EINVAL);
+	EXPECT_EQ(TRY(self->vm, KVM_SET_TSS_ADDR, 0xffffd000), 0);
 	EXPECT_EQ(TRY(self->vm, KVM_SET_TSS_ADDR, 0xfffbd000), 0);
 	EXPECT_EQ(TRY(self->vm, KVM_SET_IDENTITY_MAP_ADDR, BAD_POINTER),
 		  -EFAULT);

@@ -82,7 +82,7 @@ static long set_tss_addr(void *object, void __user *arg)
 {
 	struct mk_vm *vm = object;
 
-	if ((unsigned long)arg > U32_MAX - 3 * PAGE_SIZE)
+	if ((unsigned long)arg > SZ_4G - 3 * PAGE_SIZE)
 		return -EINVAL;
 	mutex_lock(&vm->lock);
 	vm->tss_addr = (unsigned long)arg;
