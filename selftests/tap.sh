@@ -3,14 +3,15 @@
 #
 # What scripts that test minikvm as a module share: they source it first. It leaves
 # $device, $launcher, $tmp (which another trap has to remove, too), and points that
-# count themselves; the last line of a test is tap_end.
+# count themselves; the last line of a test is tap_end. With any_device set before,
+# stock KVM may be the device.
 
 device=${1:-${MINIKVM_DEVICE:-/dev/minikvm}}
 # shellcheck disable=SC2034 # for who sources this
 launcher=${MINIKVM:-minikvm}
 
 skip_all() { echo "1..0 # SKIP $1"; exit 4; }
-[ "$device" != /dev/kvm ] || skip_all "what is tested here is minikvm's own"
+[ "$device${any_device-}" != /dev/kvm ] || skip_all "what is tested here is minikvm's own"
 [ -e "$device" ] || skip_all "$device is not there"
 
 tmp=$(mktemp -d) || exit 1

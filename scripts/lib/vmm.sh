@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# Other people's VMMs for L1: each QEMU that Debian has, with its libraries and
-# firmware, as a cached layer for the initramfs. In L1 each is a command of its
-# own: qemu-7.2, qemu-10.0. And what a disk begins with that starts by GRUB.
-# Needs lib/common.sh, lib/deps.sh, lib/root.sh. Read next: selftests/qemu.sh.
+# Other people's VMMs for L1, as a cached layer for the initramfs: each QEMU that
+# Debian has, with its libraries and firmware, in L1 a command of its own (qemu-7.2,
+# qemu-10.0), and what a disk begins with that starts by GRUB; and gVisor's runsc.
+# Needs lib/common.sh, lib/deps.sh, lib/root.sh.
+# Read next: selftests/qemu.sh, selftests/gvisor.sh.
 
 # What a PC without graphics and network needs; the name with a glob at its end.
 vmm_firmware=(bios-256k.bin bios-microvm.bin kvmvapic.bin linuxboot_dma.bin pvh.bin
@@ -61,6 +62,18 @@ make_grub()
 	truncate -s 1M "$out"
 }
 
+# One of what several QEMUs bring alike: all of it would fill a small machine's memory.
+link_twins()
+{
+	local root=$1 file twin
+	for file in "$root"/vmm/*/*; do
+		for twin in "$root"/vmm/*/"${file##*/}"; do
+			[ "$twin" != "$file" ] || break
+			! cmp -s "$twin" "$file" || { ln -sf "/${twin#"$root/"}" "$file"; break; }
+		done
+	done
+}
+
 fill_vmm()
 {
 	local root=$1/root
@@ -70,7 +83,9 @@ fill_vmm()
 		find_qemu /nowhere
 		fill_qemu_command "$root"
 	fi
+	link_twins "$root"
 	make_grub "$root/vmm/grub"
+	cp "$(command -v runsc)" "$root/bin/"
 	pack "$root" >"$1/vmm.cpio"
 	rm -rf "$root"
 }
@@ -78,7 +93,7 @@ fill_vmm()
 # The file with the layer.
 vmm_layer()
 {
-	local dir packages=(grub-common grub-pc-bin)
+	local dir packages=(grub-common grub-pc-bin runsc)
 	find_qemu
 	dir=$CACHE/vmm/$({ "${qemu[@]}" --version; qemu-system-x86_64 --version
 		cat "$TOP/scripts/lib/vmm.sh"; } | key_of)
