@@ -198,6 +198,32 @@ TEST_F(dirty, many_pages)
 	}
 }
 
+/* However often nothing was found; and two slots share the last of the tables. */
+TEST_F(dirty, after_quiet_sweeps)
+{
+	const u64 first = PAGES - 300;
+	u64 others[300 / 64 + 1];
+	struct kvm_dirty_log log = { .slot = 2, .dirty_bitmap = others };
+	struct guest *g = &self->g;
+
+	ASSERT_EQ(SLOT(1, GPA, self->memory, first * PAGE, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	ASSERT_EQ(SLOT(2, GPA + first * PAGE, self->memory + first * PAGE, 300 * PAGE,
+		       KVM_MEM_LOG_DIRTY_PAGES), 0);
+	for (int quiet = 0; quiet < 5; quiet++) {
+		fill(g, 700);
+		EXPECT_EQ(dirty_in_front(g), 700);
+		for (int sweep = 0; sweep < quiet; sweep++)
+			EXPECT_EQ(dirty_in_front(g), 0);
+		fill(g, PAGES);
+		EXPECT_EQ(dirty_in_front(g), first);
+		for (int sweep = 0; sweep < quiet; sweep++)
+			EXPECT_EQ(dirty_in_front(g), 0);
+		must(g->vm, KVM_GET_DIRTY_LOG, &log);
+		for (int page = 0; page < 300; page++)
+			EXPECT_TRUE(others[page / 64] & BIT(page % 64));
+	}
+}
+
 TEST_F(dirty, off_and_on_again)
 {
 	struct guest *g = &self->g;

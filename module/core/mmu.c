@@ -52,6 +52,7 @@ MODULE_PARM_DESC(dirty_bits, "the dirty bits of nested tables tell what a guest 
 #define ENTRY_PRESENT	BIT_ULL(0)
 #define ENTRY_WRITE	BIT_ULL(1)
 #define ENTRY_LARGE	BIT_ULL(7)
+#define ENTRY_CACHED	BIT_ULL(52)	/* ours, of an entry that names a table: see was_used() */
 
 #define LINE	(int)(SMP_CACHE_BYTES / sizeof(u64))	/* entries in a cache line */
 
@@ -228,7 +229,7 @@ struct walk {
 	struct mk_vm *vm;
 	enum { ZAP, WRPROTECT, COLLECT, CLEAN, TEST_YOUNG, CLEAR_YOUNG, COUNT } op;
 	const struct mk_slot *slot;	/* its log gets the dirty bits that are taken; NULL: none */
-	bool hit;			/* some entry was zapped, writable, young, or a page taken */
+	bool hit;			/* some entry was zapped, writable, young, or used; a page taken */
 	u64 *count;			/* COUNT: how many of each size, from 4 KiB on */
 	struct list_head unlinked;	/* ZAP: free these after a flush */
 };
@@ -262,6 +263,28 @@ static void collect(const struct walk *w, u64 *table, gfn_t start, gfn_t end)
 			if (test_and_clear_bit(__ffs(dirty), (unsigned long *)&line[gfn % LINE]))
 				hand_on_dirty(w, gfn);
 	}
+}
+
+/*
+ * COLLECT: may the last-level table of @entry have dirty bits in it? To make one, a CPU
+ * comes by here and makes this entry accessed; or it did so before, and has this entry
+ * cached until the flush, which each sweep ends with that has taken such a bit away. So
+ * the table is looked at once more after that. A sweep of a part leaves all as it is.
+ */
+static bool was_used(struct walk *w, u64 *entry, bool whole)
+{
+	u64 accessed = format()->accessed;
+
+	if (!whole)
+		return READ_ONCE(*entry) & (accessed | ENTRY_CACHED);
+	if (READ_ONCE(*entry) & accessed) {
+		set_bit(__ffs(ENTRY_CACHED), (unsigned long *)entry);
+		clear_bit(__ffs(accessed), (unsigned long *)entry);
+		w->hit = true;
+		return true;
+	}
+	return (READ_ONCE(*entry) & ENTRY_CACHED) &&
+	       test_and_clear_bit(__ffs(ENTRY_CACHED), (unsigned long *)entry);
 }
 
 static bool visit(const struct walk *w, u64 *entry, int level, gfn_t gfn)
@@ -351,7 +374,8 @@ static void walk_table(struct walk *w, u64 *table, int level, gfn_t start, gfn_t
 			WRITE_ONCE(*entry, 0);
 			unlink_table(w->vm, entry_table(e), level - 1, &w->unlinked);
 			w->hit = true;
-		} else {
+		} else if (w->op != COLLECT || level > 2 ||
+			   was_used(w, entry, next - start == pages)) {
 			walk_table(w, entry_table(e), level - 1, start, next);
 		}
 	}
@@ -774,27 +798,44 @@ void mk_mmu_start_log(struct mk_vm *vm, const struct mk_slot *slot)
 	free_tables(&w.unlinked);
 }
 
-/* @n pages of @slot from @page on, at its end fewer */
-static void walk_pages(struct walk *w, const struct mk_slot *slot, unsigned long page, size_t n)
+/* WRPROTECT a word of @slot's pages from @page on, at its end fewer. */
+static void watch(struct walk *w, const struct mk_slot *slot, unsigned long page)
 {
-	walk_gfns(w, slot->gfn + page, slot->gfn + min(page + n, slot->npages));
+	walk_gfns(w, slot->gfn + page, slot->gfn + min(page + BITS_PER_LONG, slot->npages));
 }
 
-#define SWEEP	(size_t)PTRS_PER_PTE	/* pages that are collected at a time */
+/* Pages that are collected while nobody else gets the lock. */
+#define SWEEP	(16 * PTRS_PER_PTE)
+
+/*
+ * COLLECT the slot's pages from @page on, to @end or not so far, but always to the end of
+ * a last-level table. Returns the page after the last.
+ */
+static unsigned long sweep(struct walk *w, unsigned long page, unsigned long end)
+{
+	gfn_t start = w->slot->gfn + page;
+
+	end = min(ALIGN(w->slot->gfn + end, PTRS_PER_PTE), ALIGN(start + 1, SWEEP));
+	end = min(end, w->slot->gfn + w->slot->npages);
+	walk_gfns(w, start, end);
+	return end - w->slot->gfn;
+}
 
 void mk_mmu_collect_dirty(struct mk_vm *vm, const struct mk_slot *slot)
 {
-	unsigned long page;
+	unsigned long page = 0;
 	WALK(w, vm, COLLECT);
 
 	if (!logs_by_bits(vm, slot))
 		return;
 	w.slot = slot;
 	spin_lock(&vm->mmu_lock);
-	for (page = 0; page < slot->npages; page += SWEEP) {
-		walk_pages(&w, slot, page, SWEEP);
+	while (page < slot->npages) {
+		page = sweep(&w, page, slot->npages);
 		cond_resched_lock(&vm->mmu_lock);
 	}
+	if (w.hit)
+		flush(vm);
 	spin_unlock(&vm->mmu_lock);
 }
 
@@ -802,7 +843,7 @@ bool mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t firs
 		       unsigned long *bits, size_t longs)
 {
 	atomic_long_t *dirty = (atomic_long_t *)&slot->dirty->bits[first];
-	unsigned long page = first * BITS_PER_LONG;
+	unsigned long page = first * BITS_PER_LONG, swept = page, end = page + longs * BITS_PER_LONG;
 	bool by_bits = logs_by_bits(vm, slot);
 	size_t i;
 	WALK(w, vm, by_bits ? COLLECT : WRPROTECT);
@@ -810,18 +851,19 @@ bool mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t firs
 	w.slot = slot;
 	spin_lock(&vm->mmu_lock);
 	for (i = 0; i < longs; i++, page += BITS_PER_LONG) {
-		if (by_bits && i % (SWEEP / BITS_PER_LONG) == 0)
-			walk_pages(&w, slot, page, min(SWEEP, (longs - i) * BITS_PER_LONG));
+		if (i % (PTRS_PER_PTE / BITS_PER_LONG) == 0)
+			cond_resched_lock(&vm->mmu_lock);
+		while (by_bits && swept < min(page + BITS_PER_LONG, slot->npages))
+			swept = sweep(&w, swept, end);
 		bits[i] &= atomic_long_read(&dirty[i]);
 		if (bits[i]) {
 			bits[i] &= atomic_long_fetch_andnot(bits[i], &dirty[i]);
 			/* A neighbour that stays dirty will say so once more: no harm in that. */
 			if (!by_bits)
-				walk_pages(&w, slot, page, BITS_PER_LONG);
+				watch(&w, slot, page);
 			else
 				w.hit = true;	/* perhaps found earlier, without a flush */
 		}
-		cond_resched_lock(&vm->mmu_lock);
 	}
 	spin_unlock(&vm->mmu_lock);
 	return w.hit;
