@@ -4,7 +4,8 @@
 # QEMU as Debian ships it: each one that is there (qemu-7.2, qemu-10.0) must start
 # Debian's kernel from its BIOS, and end when the guest powers off; also where its
 # monitor stops it, resets it, moves it to another QEMU or back in time meanwhile, where
-# a debugger looks at its BIOS, where GRUB starts it from a disk, and with a network.
+# a debugger looks at its BIOS, where GRUB starts it from a disk, from UEFI, and with a
+# network.
 #
 # usage: qemu.sh [DEVICE]
 #
@@ -12,7 +13,8 @@
 # crashes QEMU's emulation of SVM.
 # $MINIKVM_GUEST has bzImage or vmlinux, and initrd (default: /guest). QEMU before 9
 # knows no other path than /dev/kvm, which is made to lead to DEVICE where nothing is
-# there. /vmm/grub is what a disk with GRUB begins with (scripts/lib/vmm.sh).
+# there. /vmm/grub is what a disk with GRUB begins with, /vmm/OVMF_* UEFI's flash
+# (scripts/lib/vmm.sh).
 
 device=${1:-${MINIKVM_DEVICE:-/dev/minikvm}}
 guest=${MINIKVM_GUEST:-/guest}
@@ -73,6 +75,12 @@ verdict() {
 	: >"$out"
 }
 
+# skipped QEMU NAME REASON
+skipped() {
+	nr=$((nr + 1))
+	echo "ok $nr $1 $2 # SKIP $3"
+}
+
 # boot NAME QEMU ACCEL-OPTIONS OPTION...
 boot() {
 	name=$1
@@ -107,14 +115,35 @@ make_grub_disk() {
 grub() {
 	name="pc, GRUB from a disk"
 	if ! [ -e "$guest/bzImage" ] || ! [ -e /vmm/grub ]; then
-		nr=$((nr + 1))
-		echo "ok $nr $1 $name # SKIP no bzImage or no GRUB here"
+		skipped "$1" "$name" "no bzImage or no GRUB here"
 		return
 	fi
 	[ -e "$disk.grub" ] || make_grub_disk
 	run "$1" "" -M pc -cpu host -no-reboot -drive "file=$disk.grub,format=raw,if=virtio"
 	status=$?
 	grep -aq "Booting .Linux'" "$out" || status="$status, not by GRUB"
+	verdict "$name" "$status"
+}
+
+# The other firmware: in long mode with page tables of its own almost from the start, from
+# a flash chip: memory for reading, a device for writing.
+uefi() {
+	name="q35, UEFI"
+	if [ "$MINIKVM_MACHINE" = svm ]; then
+		skipped "$1" "$name" "QEMU's emulation of SVM crashes at times, under stock KVM too"
+		return
+	elif ! [ -e "$guest/bzImage" ] || ! [ -e /vmm/OVMF_CODE.fd ]; then
+		skipped "$1" "$name" "no bzImage or no OVMF here"
+		return
+	fi
+	cp /vmm/OVMF_VARS.fd "$disk.vars"
+	run "$1" "" -M q35 -cpu host -no-reboot -kernel "$guest/bzImage" -initrd "$guest/initrd" \
+		-append "$cmdline quiet" \
+		-drive if=pflash,format=raw,readonly=on,file=/vmm/OVMF_CODE.fd \
+		-drive "if=pflash,format=raw,file=$disk.vars"
+	status=$?
+	# It sets the terminal's mode, which the BIOS does not.
+	grep -aq "$(printf '\033')\[=3h" "$out" || status="$status, not by UEFI"
 	verdict "$name" "$status"
 }
 
@@ -258,8 +287,7 @@ at() {
 # BIOS's count of ticks; and then on its own.
 debugged() {
 	if [ "$MINIKVM_MACHINE" = svm ]; then
-		nr=$((nr + 1))
-		echo "ok $nr $1 q35, debugged # SKIP QEMU's emulation of SVM crashes, under stock KVM too"
+		skipped "$1" "q35, debugged" "QEMU's emulation of SVM crashes, under stock KVM too"
 		return
 	fi
 	rm -f "$out".gdb.*
@@ -322,6 +350,7 @@ for qemu in /bin/qemu-*; do
 		snapshot "$qemu"
 		debugged "$qemu"
 		grub "$qemu"
+		uefi "$qemu"
 	fi
 done
 # Newer ones refuse interrupt controllers of their own.

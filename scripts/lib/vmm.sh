@@ -3,7 +3,7 @@
 #
 # Other people's VMMs for L1, as a cached layer for the initramfs: each QEMU that
 # Debian has, with its libraries and firmware, in L1 a command of its own (qemu-7.2,
-# qemu-10.0), and what a disk begins with that starts by GRUB; and gVisor's runsc.
+# qemu-10.0), what a disk begins with that starts by GRUB, and UEFI; and gVisor's runsc.
 # Needs lib/common.sh, lib/deps.sh, lib/root.sh.
 # Read next: selftests/qemu.sh, selftests/gvisor.sh.
 
@@ -85,6 +85,7 @@ fill_vmm()
 	fi
 	link_twins "$root"
 	make_grub "$root/vmm/grub"
+	cp /usr/share/OVMF/OVMF_{CODE,VARS}.fd "$root/vmm/"
 	cp "$(command -v runsc)" "$root/bin/"
 	pack "$root" >"$1/vmm.cpio"
 	rm -rf "$root"
@@ -93,7 +94,7 @@ fill_vmm()
 # The file with the layer.
 vmm_layer()
 {
-	local dir packages=(grub-common grub-pc-bin runsc)
+	local dir packages=(grub-common grub-pc-bin ovmf runsc)
 	find_qemu
 	dir=$CACHE/vmm/$({ "${qemu[@]}" --version; qemu-system-x86_64 --version
 		cat "$TOP/scripts/lib/vmm.sh"; } | key_of)
