@@ -380,7 +380,12 @@ again:
 	if (unlikely(hw_breakpoint_active()))
 		hw_breakpoint_restore();
 	c->clean = SVM_CLEAN_ALL;
-	c->tlb_ctl = TLB_CONTROL_DO_NOTHING;
+	/* Where VMRUN refused the state, it may have flushed nothing. */
+	if (unlikely(c->tlb_ctl) && c->exit_code != SVM_EXIT_ERR) {
+		if (c->tlb_ctl == TLB_CONTROL_FLUSH_ALL_ASID)
+			this_cpu_write(svm_cpus.flush_all, false);
+		c->tlb_ctl = TLB_CONTROL_DO_NOTHING;
+	}
 	if (unlikely(s->nmi_blocked || s->stepping)) {
 		window = track_nmi(s);
 		if (c->exit_code == SVM_EXIT_IRET) {

@@ -70,6 +70,7 @@ struct svm_vcpu {
 struct svm_cpu {
 	u64 asid_gen;		/* grows when ASIDs are handed out afresh */
 	u32 next_asid;
+	bool flush_all;		/* since then, no VMRUN has emptied the TLB of all ASIDs */
 	u64 last_id;		/* svm_vcpu.id that ran here last */
 	u64 tsc_aux;		/* host's IA32_TSC_AUX */
 	struct page *hsave;	/* VM_HSAVE_PA: the CPU's own, between VMRUN and #VMEXIT */

@@ -133,7 +133,11 @@ static void svm_vcpu_destroy(struct mk_cpu *cpu)
 	cpu->hw = NULL;
 }
 
-/* A new ASID is an empty TLB. When they run out, all start again, with a full flush. */
+/*
+ * A new ASID is an empty TLB. When they run out, all start again, and the next VMRUN here
+ * flushes all. Whose that will be is open, as a vCPU can be preempted before it; so it is
+ * asked of each that gets an ASID until it has happened.
+ */
 static void new_asid(struct svm_vcpu *s, struct svm_cpu *sc)
 {
 	struct vmcb_control_area *c = &s->vmcb->control;
@@ -141,8 +145,10 @@ static void new_asid(struct svm_vcpu *s, struct svm_cpu *sc)
 	if (sc->next_asid >= svm_caps.tlb_tags) {
 		sc->asid_gen++;
 		sc->next_asid = 1;
-		c->tlb_ctl = TLB_CONTROL_FLUSH_ALL_ASID;
+		sc->flush_all = true;
 	}
+	if (sc->flush_all)
+		c->tlb_ctl = TLB_CONTROL_FLUSH_ALL_ASID;
 	c->asid = sc->next_asid++;
 	c->clean &= ~SVM_CLEAN_ASID;
 	s->asid_gen = sc->asid_gen;
