@@ -258,7 +258,7 @@ static int move_dirty_log(struct mk_vm *vm, const struct mk_slot *slot, void __u
 	return err;
 }
 
-/* Tell userspace what was written, until it clears that: with the flush that is due then. */
+/* Tell userspace what was written, until it clears that, and writes there are flushed out. */
 static int show_dirty_log(struct mk_vm *vm, const struct mk_slot *slot, void __user *to)
 {
 	size_t bytes = BITS_TO_LONGS(slot->npages) * sizeof(long);

@@ -52,7 +52,7 @@ MODULE_PARM_DESC(dirty_bits, "the dirty bits of nested tables tell what a guest 
 #define ENTRY_PRESENT	BIT_ULL(0)
 #define ENTRY_WRITE	BIT_ULL(1)
 #define ENTRY_LARGE	BIT_ULL(7)
-#define ENTRY_CACHED	BIT_ULL(52)	/* ours, of an entry that names a table: see was_used() */
+#define ENTRY_CACHED	BIT_ULL(52)	/* ours, of an entry that names a table: see take_used() */
 
 #define LINE	(int)(SMP_CACHE_BYTES / sizeof(u64))	/* entries in a cache line */
 
@@ -267,24 +267,22 @@ static void collect(const struct walk *w, u64 *table, gfn_t start, gfn_t end)
 
 /*
  * COLLECT: may the last-level table of @entry have dirty bits in it? To make one, a CPU
- * comes by here and makes this entry accessed; or it did so before, and has this entry
- * cached until the flush, which each sweep ends with that has taken such a bit away. So
- * the table is looked at once more after that. A sweep of a part leaves all as it is.
+ * comes by here and makes this entry accessed. What it has cached of the entry it can go
+ * on using until the flush, which every sweep ends with that took such a bit away; so the
+ * table is read once more after that. Of a part, nothing is taken: the rest is not read.
  */
-static bool was_used(struct walk *w, u64 *entry, bool whole)
+static bool take_used(struct walk *w, u64 *entry, bool whole)
 {
-	u64 accessed = format()->accessed;
+	u64 accessed = format()->accessed, e = READ_ONCE(*entry);
 
-	if (!whole)
-		return READ_ONCE(*entry) & (accessed | ENTRY_CACHED);
-	if (READ_ONCE(*entry) & accessed) {
+	if (whole && (e & accessed)) {
 		set_bit(__ffs(ENTRY_CACHED), (unsigned long *)entry);
 		clear_bit(__ffs(accessed), (unsigned long *)entry);
 		w->hit = true;
-		return true;
+	} else if (whole && (e & ENTRY_CACHED)) {
+		clear_bit(__ffs(ENTRY_CACHED), (unsigned long *)entry);
 	}
-	return (READ_ONCE(*entry) & ENTRY_CACHED) &&
-	       test_and_clear_bit(__ffs(ENTRY_CACHED), (unsigned long *)entry);
+	return e & (accessed | ENTRY_CACHED);
 }
 
 static bool visit(const struct walk *w, u64 *entry, int level, gfn_t gfn)
@@ -375,7 +373,7 @@ static void walk_table(struct walk *w, u64 *table, int level, gfn_t start, gfn_t
 			unlink_table(w->vm, entry_table(e), level - 1, &w->unlinked);
 			w->hit = true;
 		} else if (w->op != COLLECT || level > 2 ||
-			   was_used(w, entry, next - start == pages)) {
+			   take_used(w, entry, next - start == pages)) {
 			walk_table(w, entry_table(e), level - 1, start, next);
 		}
 	}

@@ -63,7 +63,10 @@ void mk_mmu_publish(struct mk_vm *vm, struct mk_slots *slots, const struct mk_sl
  */
 void mk_mmu_start_log(struct mk_vm *vm, const struct mk_slot *slot);
 
-/* Bring all that vCPUs have written until now to the log of @slot. vm->lock held, may sleep. */
+/*
+ * Bring all that vCPUs have written until now to the log of @slot, with a flush if any of
+ * them went by there, if only to read. vm->lock held, may sleep.
+ */
 void mk_mmu_collect_dirty(struct mk_vm *vm, const struct mk_slot *slot);
 
 /**
@@ -75,7 +78,8 @@ void mk_mmu_collect_dirty(struct mk_vm *vm, const struct mk_slot *slot);
  *
  * Return: a vCPU may still have cached that it may write there. Until mk_mmu_flush()
  * such a write goes unnoticed; so userspace, which reads the pages after it was told
- * of them, is told after the flush.
+ * of them, is told after the flush. And the flush comes before the same pages are taken
+ * once more, or what was written meanwhile is lost.
  * Context: vm->lock held, may sleep.
  */
 bool mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t first,
