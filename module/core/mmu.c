@@ -805,33 +805,28 @@ static void watch(struct walk *w, const struct mk_slot *slot, unsigned long page
 /* Pages that are collected while nobody else gets the lock. */
 #define SWEEP	(16 * PTRS_PER_PTE)
 
-/*
- * COLLECT the slot's pages from @page on, to @end or not so far, but always to the end of
- * a last-level table. Returns the page after the last.
- */
-static unsigned long sweep(struct walk *w, unsigned long page, unsigned long end)
+/* COLLECT the slot's pages from @page on to @end, and what else their last-level tables have. */
+static void sweep(struct walk *w, unsigned long page, unsigned long end)
 {
-	gfn_t start = w->slot->gfn + page;
+	const struct mk_slot *slot = w->slot;
+	gfn_t start = slot->gfn + page, next;
 
-	end = min(ALIGN(w->slot->gfn + end, PTRS_PER_PTE), ALIGN(start + 1, SWEEP));
-	end = min(end, w->slot->gfn + w->slot->npages);
-	walk_gfns(w, start, end);
-	return end - w->slot->gfn;
+	for (end = slot->gfn + min(end, slot->npages); start < end; start = next) {
+		next = min(ALIGN(end, PTRS_PER_PTE), ALIGN(start + 1, SWEEP));
+		walk_gfns(w, start, min(next, slot->gfn + slot->npages));
+		cond_resched_lock(&w->vm->mmu_lock);
+	}
 }
 
 void mk_mmu_collect_dirty(struct mk_vm *vm, const struct mk_slot *slot)
 {
-	unsigned long page = 0;
 	WALK(w, vm, COLLECT);
 
 	if (!logs_by_bits(vm, slot))
 		return;
 	w.slot = slot;
 	spin_lock(&vm->mmu_lock);
-	while (page < slot->npages) {
-		page = sweep(&w, page, slot->npages);
-		cond_resched_lock(&vm->mmu_lock);
-	}
+	sweep(&w, 0, slot->npages);
 	if (w.hit)
 		flush(vm);
 	spin_unlock(&vm->mmu_lock);
@@ -841,18 +836,18 @@ bool mk_mmu_take_dirty(struct mk_vm *vm, const struct mk_slot *slot, size_t firs
 		       unsigned long *bits, size_t longs)
 {
 	atomic_long_t *dirty = (atomic_long_t *)&slot->dirty->bits[first];
-	unsigned long page = first * BITS_PER_LONG, swept = page, end = page + longs * BITS_PER_LONG;
+	unsigned long page = first * BITS_PER_LONG;
 	bool by_bits = logs_by_bits(vm, slot);
 	size_t i;
 	WALK(w, vm, by_bits ? COLLECT : WRPROTECT);
 
 	w.slot = slot;
 	spin_lock(&vm->mmu_lock);
+	if (by_bits)
+		sweep(&w, page, page + longs * BITS_PER_LONG);
 	for (i = 0; i < longs; i++, page += BITS_PER_LONG) {
 		if (i % (PTRS_PER_PTE / BITS_PER_LONG) == 0)
 			cond_resched_lock(&vm->mmu_lock);
-		while (by_bits && swept < min(page + BITS_PER_LONG, slot->npages))
-			swept = sweep(&w, swept, end);
 		bits[i] &= atomic_long_read(&dirty[i]);
 		if (bits[i]) {
 			bits[i] &= atomic_long_fetch_andnot(bits[i], &dirty[i]);
