@@ -21,9 +21,11 @@ svm_build()
 	elif [ "$cpus" -gt 1 ] && [ -d "$CACHE/qemu" ]; then
 		accel=tcg,thread=multi
 	fi
+	# One of Linux's own tests maps 2 GiB.
+	: "${mem:=$((public ? 3072 : 2048))}"
 	find_qemu
 	command=("${qemu[@]}" -accel "$accel" -cpu "${model:-EPYC},+svm,check=off"
-		-smp "$cpus" -m "${mem:-2048}" -display none -no-reboot -nodefaults
+		-smp "$cpus" -m "$mem" -display none -no-reboot -nodefaults
 		-kernel "$kernel/vmlinuz" -initrd "$work/initrd"
 		-append "console=ttyS0,115200 panic=-1 log_buf_len=4M $append"
 		${args[@]+"${args[@]}"})

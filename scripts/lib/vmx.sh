@@ -51,11 +51,13 @@ vmx_build()
 # Write the configuration; $1 says where the serial port goes.
 vmx_config()
 {
+	# The root may take half of it.
+	: "${mem:=$((public ? 1024 : 768))}"
 	cat >"$work/bochsrc" <<-END
 	display_library: term
 	romimage: file=/usr/share/bochs/BIOS-bochs-latest, options=fastboot
 	vgaromimage: file=/usr/share/bochs/VGABIOS-lgpl-latest
-	memory: guest=${mem:-768}, host=${mem:-768}
+	memory: guest=$mem, host=$mem
 	cpu: model=${model:-corei7_skylake_x}, count=$cpus, ips=${vmx_mhz}000000, reset_on_triple_fault=0
 	clock: sync=none
 	boot: disk
