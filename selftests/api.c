@@ -274,6 +274,15 @@ TEST_F(api, irqchip)
 		EXPECT_EQ(TRY(self->vm, KVM_GET_IRQCHIP, &chip), 0);
 		EXPECT_EQ(TRY(self->vm, KVM_SET_IRQCHIP, &chip), 0);
 	}
+	/* What one VMM saved another one finds, to the bit. */
+	chip = (struct kvm_irqchip){ .chip.pic = { .irq_base = 10, .imr = 0x55, .elcr_mask = 0x10 } };
+	EXPECT_EQ(TRY(self->vm, KVM_SET_IRQCHIP, &chip), 0);
+	memset(&chip.chip, 0xff, sizeof(chip.chip));
+	EXPECT_EQ(TRY(self->vm, KVM_GET_IRQCHIP, &chip), 0);
+	EXPECT_EQ(chip.chip.pic.irq_base, 10);
+	EXPECT_EQ(chip.chip.pic.imr, 0x55);
+	EXPECT_EQ(chip.chip.pic.elcr_mask, 0x10);
+
 	chip.chip_id = 3;
 	EXPECT_EQ(TRY(self->vm, KVM_GET_IRQCHIP, &chip), -EINVAL);
 	EXPECT_EQ(TRY(self->vm, KVM_SET_IRQCHIP, &chip), -EINVAL);

@@ -14,9 +14,6 @@
 
 #define CASCADE	2	/* the master's input that the slave drives */
 
-/* Inputs whose trigger the ELCR can choose; timer, keyboard, cascade, RTC, FPU are edges. */
-static const u8 elcr_mask[2] = { 0xf8, 0xde };
-
 /* The one of @lines with the highest priority, or -1. */
 static int first(const struct kvm_pic_state *s, u8 lines)
 {
@@ -58,9 +55,9 @@ static void update(struct mk_irqchip *chip)
 
 	irq = wanted(chip, 0);
 	if (irq == CASCADE)
-		vector = slave->irq_base + irq2;
+		vector = (slave->irq_base & 0xf8) + irq2;
 	else if (irq >= 0)
-		vector = master->irq_base + irq;
+		vector = (master->irq_base & 0xf8) + irq;
 
 	rises = chip->pic_vector < 0 && vector >= 0;
 	WRITE_ONCE(chip->pic_vector, vector);
@@ -226,7 +223,8 @@ static void write_port(struct mk_irqchip *chip, u16 port, u8 val)
 	struct kvm_pic_state *s;
 
 	if (port >= 0x4d0) {
-		chip->pic[port & 1].elcr = val & elcr_mask[port & 1];
+		s = &chip->pic[port & 1];
+		s->elcr = val & s->elcr_mask;
 		return;
 	}
 	s = &chip->pic[port >> 7];
@@ -284,16 +282,14 @@ void mk_pic_restore(struct mk_irqchip *chip, int which, const struct kvm_pic_sta
 	struct kvm_pic_state *s = &chip->pic[which];
 
 	*s = *state;
-	s->elcr_mask = elcr_mask[which];
-	s->elcr &= s->elcr_mask;
 	s->priority_add &= 7;
-	s->irq_base &= 0xf8;
 	update(chip);
 }
 
 void mk_pic_init(struct mk_irqchip *chip)
 {
 	chip->pic_vector = -1;
-	chip->pic[0].elcr_mask = elcr_mask[0];
-	chip->pic[1].elcr_mask = elcr_mask[1];
+	/* The ELCR can choose their trigger; timer, keyboard, cascade, RTC, FPU are edges. */
+	chip->pic[0].elcr_mask = 0xf8;
+	chip->pic[1].elcr_mask = 0xde;
 }
