@@ -268,7 +268,9 @@ int mk_translate(struct mk_vcpu *v, struct kvm_translation *tr)
 	cfg.ac = true;
 	mk_walk_memory(v, &mem, true);
 	mem.update = NULL;
-	tr->valid = mk_walk(&cfg, &mem, tr->linear_address, 0, &res) == MK_WALK_OK;
+	/* Outside of long mode there are no linear addresses beyond 4 GiB. */
+	tr->valid = ((cfg.efer & EFER_LMA) || !upper_32_bits(tr->linear_address)) &&
+		    mk_walk(&cfg, &mem, tr->linear_address, 0, &res) == MK_WALK_OK;
 	tr->physical_address = tr->valid ? res.gpa : ~0ull;
 	tr->writeable = tr->valid && res.writable;
 	tr->usermode = tr->valid && res.user;
