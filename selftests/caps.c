@@ -430,6 +430,9 @@ TEST_F(caps, translate)
 	must(g->vcpu, KVM_TRANSLATE, &tr);
 	EXPECT_EQ(tr.valid, 1);
 	EXPECT_EQ(tr.physical_address, 0xcafe0123);
+	tr.linear_address = ~0ull;
+	must(g->vcpu, KVM_TRANSLATE, &tr);
+	EXPECT_EQ(tr.valid, 0);
 	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_TRANSLATE, NULL)), -EFAULT);
 }
 
@@ -518,6 +521,44 @@ TEST_F(caps, cpuid_without_room)
 	list.head.nent = 256;
 	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_GET_CPUID2, &list)), 0);
 	EXPECT_GT(list.head.nent, 1);
+}
+
+/* What a VMM fills in about topology and caches has to be there to be filled in. */
+TEST_F(caps, cpuid_of_amd)
+{
+	u32 vendor[4], last[4], topology[4] = {};
+	struct guest *g = &self->g;
+	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entry[256]; } list;
+	bool found = false;
+
+	device_cpuid(0, vendor);
+	if (vendor[1] != 0x68747541)	/* "Auth" */
+		SKIP(return, "not an AMD CPU");
+	device_cpuid(0x80000000, last);
+	EXPECT_GE(last[0], 0x8000001e);
+	list.head.nent = 256;
+	must(g->kvm, KVM_GET_SUPPORTED_CPUID, &list);
+	for (u32 i = 0; i < list.head.nent; i++)
+		found |= list.entry[i].function == 0x8000001e;
+	EXPECT_TRUE(found);
+	device_cpuid(0x8000001e, topology);
+	EXPECT_EQ(topology[0] | topology[1], 0);
+}
+
+TEST_F(caps, emulated_cpuid)
+{
+	struct guest *g = &self->g;
+	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entry[256]; } list = {};
+
+	EXPECT_EQ(device_has(KVM_CAP_EXT_EMUL_CPUID), true);
+	list.head.nent = 1;
+	EXPECT_EQ(outcome(ioctl(g->kvm, KVM_GET_EMULATED_CPUID, &list)), -E2BIG);
+	list.head.nent = 256;
+	EXPECT_EQ(outcome(ioctl(g->kvm, KVM_GET_EMULATED_CPUID, &list)), 0);
+	ASSERT_GT(list.head.nent, 0);
+	EXPECT_EQ(list.entry[0].function, 0);
+	EXPECT_EQ(list.entry[0].eax, 7);
+	EXPECT_EQ(outcome(ioctl(g->kvm, KVM_GET_EMULATED_CPUID, NULL)), -EFAULT);
 }
 
 TEST_F(caps, boot_cpu_id_and_limit)

@@ -40,7 +40,7 @@ static const struct feature_word {
 	  F(MOVBE) | F(POPCNT) | F(AES) | F(XSAVE) | F(AVX) | F(F16C) | F(RDRAND),
 	  F(HYPERVISOR) | F(X2APIC) },
 	{ 7, 0, EBX, CPUID_7_0_EBX,
-	  F(FSGSBASE) | F(BMI1) | F(AVX2) | F(SMEP) | F(BMI2) | F(ERMS) | F(INVPCID) | F(AVX512F) |
+	  F(FSGSBASE) | F(BMI1) | F(AVX2) | F(FDP_EXCPTN_ONLY) | F(ZERO_FCS_FDS) | F(SMEP) | F(BMI2) | F(ERMS) | F(INVPCID) | F(AVX512F) |
 	  F(AVX512DQ) | F(RDSEED) | F(ADX) | F(SMAP) | F(AVX512IFMA) | F(CLFLUSHOPT) | F(CLWB) |
 	  F(AVX512PF) | F(AVX512ER) | F(AVX512CD) | F(SHA_NI) | F(AVX512BW) | F(AVX512VL),
 	  F(TSC_ADJUST) },
@@ -50,7 +50,8 @@ static const struct feature_word {
 	  F(CLDEMOTE) | F(MOVDIRI) | F(MOVDIR64B) | F(UMIP), 0 },
 	{ 7, 0, EDX, CPUID_7_EDX,
 	  F(AVX512_4VNNIW) | F(AVX512_4FMAPS) | F(FSRM) | F(AVX512_VP2INTERSECT) | F(MD_CLEAR) |
-	  F(SERIALIZE) | F(SPEC_CTRL) | F(SPEC_CTRL_SSBD) | F(INTEL_STIBP), 0 },
+	  F(SERIALIZE) | F(SPEC_CTRL) | F(SPEC_CTRL_SSBD) | F(INTEL_STIBP),
+	  F(ARCH_CAPABILITIES) },
 	{ 7, 1, EAX, CPUID_7_1_EAX, F(AVX_VNNI) | F(AVX512_BF16), 0 },
 	{ 0xd, 1, EAX, CPUID_D_1_EAX, F(XSAVEOPT) | F(XSAVEC) | F(XGETBV1) | F(XSAVES), 0 },
 	{ 0x80000001, 0, EDX, CPUID_8000_0001_EDX,
@@ -58,13 +59,19 @@ static const struct feature_word {
 	  F(3DNOWEXT) | F(3DNOW), 0 },
 	{ 0x80000001, 0, ECX, CPUID_8000_0001_ECX,
 	  F(LAHF_LM) | F(CR8_LEGACY) | F(ABM) | F(SSE4A) | F(MISALIGNSSE) | F(3DNOWPREFETCH) |
-	  F(XOP) | F(FMA4) | F(TBM), F(CR8_LEGACY) },
+	  F(XOP) | F(FMA4) | F(TBM) | F(TOPOEXT), 0 },
 	{ 0x80000008, 0, EBX, CPUID_8000_0008_EBX,
 	  F(CLZERO) | F(XSAVEERPTR) | F(AMD_IBPB) | F(AMD_IBRS) | F(AMD_STIBP) | F(AMD_SSBD), 0 },
 };
 
 /* Bits of 0x80000001.EDX that AMD repeats from leaf 1. */
 #define AMD_REPEATED	0x0183f3ffu
+
+static bool host_is_amd(void)
+{
+	return boot_cpu_data.x86_vendor == X86_VENDOR_AMD ||
+	       boot_cpu_data.x86_vendor == X86_VENDOR_HYGON;
+}
 
 static u32 feature_bits(const struct feature_word *w)
 {
@@ -83,7 +90,7 @@ static u32 feature_bits(const struct feature_word *w)
 	if (w->function == 0x80000001 && w->reg == EDX) {
 		if (!mk_hw->caps->rdtscp)
 			bits &= ~F(RDTSCP);
-		if (boot_cpu_data.x86_vendor == X86_VENDOR_AMD)
+		if (host_is_amd())
 			bits |= boot_cpu_data.x86_capability[CPUID_1_EDX] & AMD_REPEATED &
 				feature_words[0].mask;
 	}
@@ -265,14 +272,49 @@ static void add_hypervisor(struct fill *f)
 	}
 }
 
+/* APM vol. 3, "Function 8000_0021h": what a CPU says about itself and its flaws */
+#define NO_NESTED_DATA_BP	BIT(0)
+#define LFENCE_SERIALIZES	BIT(2)
+#define NULL_CLEARS_BASE	BIT(6)
+#define SRSO_NO			BIT(29)
+
+/*
+ * AMD's own leaves. Those of the topology are there for the VMM to fill in, and the
+ * last one also where the host's CPU has none: its kernel knows the answers.
+ */
+static void add_amd(struct fill *f)
+{
+	struct kvm_cpuid_entry2 *e;
+
+	add(f, 0x80000019, 0, false);	/* TLBs for pages of 1 GiB */
+	e = add(f, 0x8000001a, 0, false);
+	if (e) {
+		e->eax &= GENMASK(2, 0);
+		e->ebx = e->ecx = e->edx = 0;
+	}
+	add_caches(f, 0x8000001d);
+	e = add(f, 0x8000001e, 0, false);
+	if (e)
+		e->eax = e->ebx = e->ecx = e->edx = 0;
+	e = add(f, 0x80000021, 0, false);
+	if (e) {
+		e->eax &= NO_NESTED_DATA_BP | LFENCE_SERIALIZES | NULL_CLEARS_BASE | SRSO_NO;
+		e->eax |= boot_cpu_has(X86_FEATURE_LFENCE_RDTSC) ? LFENCE_SERIALIZES : 0;
+		e->eax |= boot_cpu_has_bug(X86_BUG_NULL_SEG) ? 0 : NULL_CLEARS_BASE;
+		e->ebx = e->ecx = e->edx = 0;
+	}
+}
+
 static void add_extended(struct fill *f)
 {
+	bool amd = host_is_amd();
 	struct kvm_cpuid_entry2 *e = add(f, 0x80000000, 0, false);
 	u32 function, last;
 
 	if (!e)
 		return;
-	last = e->eax = clamp(e->eax, 0x80000001u, 0x80000008u);
+	last = clamp(e->eax, 0x80000001u, 0x80000008u);
+	e->eax = amd ? 0x80000021 : last;
 	for (function = 0x80000001; function <= last; function++) {
 		e = add(f, function, 0, false);
 		if (!e)
@@ -293,15 +335,37 @@ static void add_extended(struct fill *f)
 			break;
 		}
 	}
+	if (amd)
+		add_amd(f);
 }
 
-int mk_cpuid_supported(struct kvm_cpuid_entry2 *entries, u32 *nent)
+/* What a guest may execute although the host's CPU could not: nothing. */
+static void add_emulated(struct fill *f)
+{
+	static const u32 functions[] = { 0, 1, 7 };
+	struct kvm_cpuid_entry2 *e;
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(functions); i++) {
+		e = add(f, functions[i], 0, functions[i] == 7);
+		if (!e)
+			return;
+		e->eax = functions[i] ? 0 : 7;
+		e->ebx = e->ecx = e->edx = 0;
+	}
+}
+
+int mk_cpuid_supported(struct kvm_cpuid_entry2 *entries, u32 *nent, bool emulated)
 {
 	struct fill f = { .entries = entries, .max = *nent };
 
-	add_basic(&f);
-	add_hypervisor(&f);
-	add_extended(&f);
+	if (emulated) {
+		add_emulated(&f);
+	} else {
+		add_basic(&f);
+		add_hypervisor(&f);
+		add_extended(&f);
+	}
 	if (f.full)
 		return -E2BIG;
 	*nent = f.nr;
@@ -415,7 +479,6 @@ static void set_bits(u32 *reg, u32 bits, bool on)
 	*reg = on ? *reg | bits : *reg & ~bits;
 }
 
-/* Bits that mirror a register of the guest, and the sizes that follow XCR0. */
 /* KVM's leaves are where their signature is, which need not be the first place for one. */
 static struct kvm_cpuid_entry2 *pv_leaf(struct mk_vcpu *v)
 {
@@ -431,6 +494,7 @@ static struct kvm_cpuid_entry2 *pv_leaf(struct mk_vcpu *v)
 	return NULL;
 }
 
+/* Bits that mirror a register of the guest, and the sizes that follow XCR0. */
 void mk_cpuid_refresh(struct mk_vcpu *v)
 {
 	struct mk_cpu *cpu = &v->cpu;

@@ -382,13 +382,16 @@ void mk_pio_exit(struct mk_vcpu *v, u16 port, unsigned int size, unsigned int co
  */
 const struct kvm_cpuid_entry2 *mk_cpuid_find(const struct mk_vcpu *v, u32 function, u32 index);
 void mk_cpuid_query(struct mk_vcpu *v, u32 *eax, u32 *ebx, u32 *ecx, u32 *edx);
-/* KVM_GET_SUPPORTED_CPUID: *nent says how many fit, then how many there are; -E2BIG: too few */
-int mk_cpuid_supported(struct kvm_cpuid_entry2 *entries, u32 *nent);
-/* KVM_SET_CPUID2: takes over @entries (kvmalloc'ed, accounted) on success */
+/*
+ * KVM_GET_SUPPORTED_CPUID, and KVM_GET_EMULATED_CPUID: *nent says how many fit, then how
+ * many there are; -E2BIG: too few
+ */
+int mk_cpuid_supported(struct kvm_cpuid_entry2 *entries, u32 *nent, bool emulated);
 /* A vCPU is new and has no CPUID */
 void mk_cpuid_init(struct mk_vcpu *v);
 /* XCR0 bits that a guest may have, by what CPUID offers */
 u64 mk_supported_xcr0(void);
+/* KVM_SET_CPUID2: takes over @entries (kvmalloc'ed, accounted) on success */
 int mk_cpuid_set(struct mk_vcpu *v, struct kvm_cpuid_entry2 *entries, u32 nent);
 /*
  * CR4, XCR0, MISC_ENABLE or APIC_BASE changed: leaves 1, 7 and 0xd follow (OSXSAVE, OSPKE, MWAIT,

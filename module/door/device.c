@@ -24,6 +24,7 @@ long mk_check_extension(struct mk_vm *vm, unsigned long cap)
 	case KVM_CAP_USER_MEMORY:
 	case KVM_CAP_SET_TSS_ADDR:
 	case KVM_CAP_EXT_CPUID:
+	case KVM_CAP_EXT_EMUL_CPUID:
 	case KVM_CAP_MP_STATE:
 	case KVM_CAP_NOP_IO_DELAY:
 	case KVM_CAP_PIT:
@@ -143,7 +144,7 @@ static long get_vcpu_mmap_size(void *unused, void __user *arg)
 	return arg ? -EINVAL : MMAP_PAGES * PAGE_SIZE;
 }
 
-static long get_supported_cpuid(void *unused, void __user *arg)
+static long put_cpuid(void __user *arg, bool emulated)
 {
 	struct kvm_cpuid2 __user *user = arg;
 	struct kvm_cpuid_entry2 *entries;
@@ -158,12 +159,22 @@ static long get_supported_cpuid(void *unused, void __user *arg)
 	entries = kvcalloc(head.nent, sizeof(*entries), GFP_KERNEL);
 	if (!entries)
 		return -ENOMEM;
-	err = mk_cpuid_supported(entries, &head.nent);
+	err = mk_cpuid_supported(entries, &head.nent, emulated);
 	if (!err && (copy_to_user(user->entries, entries, head.nent * sizeof(*entries)) ||
 		     mk_to_user(arg, head)))
 		err = -EFAULT;
 	kvfree(entries);
 	return err;
+}
+
+static long get_supported_cpuid(void *unused, void __user *arg)
+{
+	return put_cpuid(arg, false);
+}
+
+static long get_emulated_cpuid(void *unused, void __user *arg)
+{
+	return put_cpuid(arg, true);
 }
 
 static long put_msr_list(void __user *arg, unsigned int (*fill)(u32 *list, unsigned int max))
@@ -247,6 +258,7 @@ static const struct mk_ioctl table[] = {
 	{ KVM_CHECK_EXTENSION,		check_extension },
 	{ KVM_GET_VCPU_MMAP_SIZE,	get_vcpu_mmap_size },
 	{ KVM_GET_SUPPORTED_CPUID,	get_supported_cpuid },
+	{ KVM_GET_EMULATED_CPUID,	get_emulated_cpuid },
 	{ KVM_GET_MSR_INDEX_LIST,	get_msr_index_list },
 	{ KVM_GET_MSR_FEATURE_INDEX_LIST, get_msr_feature_index_list },
 	{ KVM_GET_MSRS,			get_feature_msrs },
