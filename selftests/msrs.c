@@ -10,6 +10,9 @@
 
 #define MSR_TSC			0x10
 #define MSR_APIC_BASE		0x1b
+#define MSR_ARCH_CAPABILITIES	0x10a
+#define MSR_PERF_CAPABILITIES	0x345
+#define CPUID7_ARCH_CAPABILITIES BIT(29)
 #define MSR_SYSENTER_CS		0x174
 #define MSR_SYSENTER_ESP	0x175
 #define MSR_SYSENTER_EIP	0x176
@@ -243,6 +246,87 @@ TEST_F(msrs, guest_and_userspace_see_the_same)
 			TH_LOG("userspace's view of MSR 0x%x", plain[i].index);
 	}
 	EXPECT_EQ(guest_finish(g), 0);
+}
+
+/* --- What the host's CPU is, by MSRs --- */
+
+TEST_F(msrs, features)
+{
+	struct {
+		struct kvm_msr_list header;
+		u32 indices[MAX_MSRS];
+	} list = { .header.nmsrs = MAX_MSRS };
+	struct guest *g = &self->g;
+	bool arch = false, perf = false;
+
+	must(g->kvm, KVM_GET_MSR_FEATURE_INDEX_LIST, &list);
+	for (u32 i = 0; i < list.header.nmsrs; i++) {
+		struct msr_buffer msrs = {
+			.header.nmsrs = 1, .entries[0].index = list.indices[i],
+		};
+
+		EXPECT_EQ(must(g->kvm, KVM_GET_MSRS, &msrs), 1)
+			TH_LOG("feature MSR 0x%x", list.indices[i]);
+		arch |= list.indices[i] == MSR_ARCH_CAPABILITIES;
+		perf |= list.indices[i] == MSR_PERF_CAPABILITIES;
+	}
+	EXPECT_TRUE(arch);
+	EXPECT_TRUE(perf);
+}
+
+static volatile u64 capabilities_seen;
+
+static u32 guest_reads_capabilities(u64 arg)
+{
+	u64 value = 0;
+	u32 vector = rdmsr_safe(MSR_ARCH_CAPABILITIES, &value);
+
+	capabilities_seen = value;
+	guest_equal(wrmsr_safe(MSR_ARCH_CAPABILITIES, 0), 13);
+	return vector;
+}
+
+/* With the CPUID that the device supports, but for that bit. */
+static void give_arch_capabilities(struct guest *g, bool give)
+{
+	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entry[256]; } list;
+
+	list.head.nent = 256;
+	must(g->kvm, KVM_GET_SUPPORTED_CPUID, &list);
+	for (u32 i = 0; i < list.head.nent; i++)
+		if (list.entry[i].function == 7 && !list.entry[i].index && !give)
+			list.entry[i].edx &= ~CPUID7_ARCH_CAPABILITIES;
+	must(g->vcpu, KVM_SET_CPUID2, &list);
+}
+
+TEST_F(msrs, arch_capabilities)
+{
+	struct guest *g = &self->g;
+	struct msr_buffer msrs = {
+		.header.nmsrs = 1, .entries[0].index = MSR_ARCH_CAPABILITIES,
+	};
+	u32 leaf[4];
+	u64 value;
+
+	device_cpuid(7, leaf);
+	EXPECT_TRUE(leaf[3] & CPUID7_ARCH_CAPABILITIES);
+	must(g->kvm, KVM_GET_MSRS, &msrs);
+	EXPECT_EQ(get_msr(g, MSR_ARCH_CAPABILITIES, &value), 1);
+	EXPECT_EQ(value, msrs.entries[0].data);
+	give_arch_capabilities(g, true);
+	/* A VMM takes away what another host will not have. */
+	value &= ~BIT(5);
+	EXPECT_EQ(set_msr(g, MSR_ARCH_CAPABILITIES, value), 1);
+	guest_call(g, guest_reads_capabilities, 0);
+	EXPECT_EQ(guest_finish(g), NO_FAULT);
+	EXPECT_EQ(*guest_var(g, capabilities_seen), value);
+}
+
+TEST_F(msrs, no_arch_capabilities)
+{
+	give_arch_capabilities(&self->g, false);
+	guest_call(&self->g, guest_reads_capabilities, 0);
+	EXPECT_EQ(guest_finish(&self->g), 13);
 }
 
 static u32 guest_faulting_msrs(u64 arg)

@@ -47,8 +47,6 @@ static bool in_list(u32 msr)
 		return boot_cpu_has(X86_FEATURE_MSR_SPEC_CTRL);
 	case MSR_IA32_XSS:
 		return mk_hw->caps->xsaves;
-	case MSR_IA32_ARCH_CAPABILITIES:
-		return boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES);
 	}
 	return true;
 }
@@ -68,7 +66,10 @@ unsigned int mk_msr_list(u32 *list, unsigned int max)
 }
 
 /* What a VMM may give a guest of the host's own features: as a new vCPU has it. */
-static const u32 features[] = { MSR_IA32_UCODE_REV, MSR_PLATFORM_INFO };
+static const u32 features[] = {
+	MSR_IA32_UCODE_REV, MSR_PLATFORM_INFO, MSR_IA32_ARCH_CAPABILITIES,
+	MSR_IA32_PERF_CAPABILITIES,
+};
 
 unsigned int mk_msr_feature_list(u32 *list, unsigned int max)
 {
@@ -81,13 +82,51 @@ static u64 default_ucode_rev(void)
 	return boot_cpu_data.x86_vendor == X86_VENDOR_AMD ? 0x01000065 : 0x100000000ull;
 }
 
+/*
+ * Facts about the CPU that hold for a guest, too: what it does not suffer from, and
+ * what its VERW and its branch prediction do. Bits that promise another MSR are not
+ * among them. Some CPUs do not say what the host's kernel knows about them.
+ * SDM vol. 4, "IA32_ARCH_CAPABILITIES"
+ */
+#define ARCH_CAP_FACTS								\
+	(ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_RSBA | ARCH_CAP_SSB_NO |	\
+	 ARCH_CAP_MDS_NO | ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO |			\
+	 ARCH_CAP_SBDR_SSDP_NO | ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO |			\
+	 ARCH_CAP_FB_CLEAR | ARCH_CAP_RRSBA | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO |	\
+	 ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | ARCH_CAP_RFDS_CLEAR | BIT_ULL(62))
+
+static u64 default_arch_capabilities(void)
+{
+	static const struct { u32 bug; u64 safe; } known[] = {
+		{ X86_BUG_CPU_MELTDOWN,		ARCH_CAP_RDCL_NO },
+		{ X86_BUG_SPEC_STORE_BYPASS,	ARCH_CAP_SSB_NO },
+		{ X86_BUG_MDS,			ARCH_CAP_MDS_NO },
+		{ X86_BUG_ITLB_MULTIHIT,	ARCH_CAP_PSCHANGE_MC_NO },
+		{ X86_BUG_GDS,			ARCH_CAP_GDS_NO },
+		{ X86_BUG_RFDS,			ARCH_CAP_RFDS_NO },
+	};
+	u64 val = 0;
+	int i;
+
+	if (boot_cpu_has(X86_FEATURE_ARCH_CAPABILITIES))
+		rdmsrl(MSR_IA32_ARCH_CAPABILITIES, val);
+	val &= ARCH_CAP_FACTS;
+	for (i = 0; i < ARRAY_SIZE(known); i++)
+		val |= boot_cpu_has_bug(known[i].bug) ? 0 : known[i].safe;
+	return val;
+}
+
 int mk_msr_feature(u32 msr, u64 *val)
 {
 	switch (msr) {
 	case MSR_IA32_UCODE_REV:
 		*val = default_ucode_rev();
 		return 0;
+	case MSR_IA32_ARCH_CAPABILITIES:
+		*val = default_arch_capabilities();
+		return 0;
 	case MSR_PLATFORM_INFO:
+	case MSR_IA32_PERF_CAPABILITIES:	/* there are no performance counters */
 		*val = 0;
 		return 0;
 	}
@@ -342,6 +381,8 @@ int mk_msr_get(struct mk_vcpu *v, u32 msr, u64 *val, bool host)
 		*val = v->arch_capabilities;
 		return host || mk_guest_has(v, 7, 0, 3, X86_FEATURE_ARCH_CAPABILITIES & 31) ?
 			       0 : -EINVAL;
+	case MSR_IA32_PERF_CAPABILITIES:
+		return host ? 0 : -EINVAL;
 	/* Read as zero, as on a machine whose firmware left them alone. */
 	case MSR_IA32_PLATFORM_ID:
 	case MSR_IA32_EBL_CR_POWERON:
@@ -488,6 +529,8 @@ int mk_msr_set(struct mk_vcpu *v, u32 msr, u64 val, bool host)
 			return -EINVAL;
 		v->arch_capabilities = val;
 		return 0;
+	case MSR_IA32_PERF_CAPABILITIES:
+		return host && !val ? 0 : -EINVAL;
 	/* Written by firmware or a kernel's set-up; nothing here follows from it. */
 	case MSR_AMD_NB_CFG:
 	case MSR_AMD_BU_CFG2:
@@ -522,6 +565,7 @@ void mk_msr_reset(struct mk_vcpu *v)
 	v->apic_base = APIC_DEFAULT_PHYS_BASE | MSR_IA32_APICBASE_ENABLE |
 		       (mk_is_boot_vcpu(v) ? MSR_IA32_APICBASE_BSP : 0);
 	v->ucode_rev = default_ucode_rev();
+	v->arch_capabilities = default_arch_capabilities();
 }
 
 /*
