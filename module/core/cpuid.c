@@ -276,6 +276,7 @@ static void add_hypervisor(struct fill *f)
 #define NO_NESTED_DATA_BP	BIT(0)
 #define LFENCE_SERIALIZES	BIT(2)
 #define NULL_CLEARS_BASE	BIT(6)
+#define NO_SMM_CTL_MSR		BIT(9)
 #define SRSO_NO			BIT(29)
 
 /*
@@ -301,6 +302,7 @@ static void add_amd(struct fill *f)
 		e->eax &= NO_NESTED_DATA_BP | LFENCE_SERIALIZES | NULL_CLEARS_BASE | SRSO_NO;
 		e->eax |= boot_cpu_has(X86_FEATURE_LFENCE_RDTSC) ? LFENCE_SERIALIZES : 0;
 		e->eax |= boot_cpu_has_bug(X86_BUG_NULL_SEG) ? 0 : NULL_CLEARS_BASE;
+		e->eax |= NO_SMM_CTL_MSR;
 		e->ebx = e->ecx = e->edx = 0;
 	}
 }
