@@ -162,7 +162,7 @@ networked() {
 	sum=$(md5sum <"$out.sent")
 	net="user,id=net,restrict=on,guestfwd=tcp:10.0.2.100:8-cmd:cat $out.sent"
 	start "$@" -no-reboot -append "$cmdline quiet minikvm.net" -D "$out.trace" \
-		-trace kvm_set_ioeventfd_mmio -trace kvm_irqchip_add_msi_route -trace virtio_notify_irqfd \
+		-trace kvm_set_ioeventfd_mmio -trace kvm_irqchip_add_msi_route -trace 'virtio_notify_irqfd*' \
 		-netdev "$net,guestfwd=tcp:10.0.2.100:9-cmd:md5sum" \
 		-device virtio-net-pci,netdev=net,romfile= \
 		-drive "file=$disk,format=raw,if=none,id=disk" -object iothread,id=thread \
