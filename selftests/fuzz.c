@@ -331,12 +331,17 @@ static void emit_jump(struct stream *s)
 }
 
 /* MOV to a segment register with a number above 5 becomes LEA. */
+static bool has_rex_r(u8 prefix)
+{
+	return (prefix & 0xf4) == 0x44;
+}
+
 void spare_emulator(u8 *code, size_t bytes)
 {
 	if (!emulator_is_spared())
 		return;
 	for (size_t i = 0; i + 1 < bytes; i++)
-		if (code[i] == 0x8e && (code[i + 1] >> 3 & 7) > 5)
+		if (code[i] == 0x8e && ((code[i + 1] >> 3 & 7) > 5 || (i && has_rex_r(code[i - 1]))))
 			code[i] = 0x8d;
 }
 

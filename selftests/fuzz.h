@@ -84,9 +84,11 @@ bool host_is_vmx(void);
  *
  * With MINIKVM_FUZZ_ENTER=spare they may do anything but what QEMU 10.0 is known to die
  * of, whoever does it: the code of MOV to a segment register that does not exist is a
- * segmentation fault; a #VMEXIT with the guest's EFER.LME set and CR4.PAE clear leaves
- * the host with the guest's CR0; a data breakpoint must not hit what the delivery of an
- * exception reads or writes, nor CR8 be written while a virtual interrupt waits.
+ * segmentation fault, and with REX.R, which a CPU ignores there, it writes beyond them
+ * into QEMU's own state, so that the A20 line or the host fails later; a #VMEXIT with the
+ * guest's EFER.LME set and CR4.PAE clear leaves the host with the guest's CR0; a data
+ * breakpoint must not hit what the delivery of an exception reads or writes, nor CR8 be
+ * written while a virtual interrupt waits.
  */
 bool guests_may_enter(void);
 bool emulator_is_spared(void);
