@@ -84,12 +84,13 @@ machine_emulate()
 	wait $! || echo $? >"$work/emulator-status"
 }
 
-# By a signal that it raised itself: SIGABRT, SIGSEGV and the like, not that of machine_stop.
-emulator_crashed()
+# By a signal that it raised itself, SIGABRT, SIGSEGV and the like; or that of machine_stop
+# did not end it, and SIGKILL had to: its CPU is stuck within one instruction.
+emulator_failed()
 {
 	[ -e "$work/emulator-status" ] || return
 	case $(cat "$work/emulator-status") in
-	132 | 134 | 135 | 136 | 139) ;;
+	132 | 134 | 135 | 136 | 137 | 139) ;;
 	*) return 1 ;;
 	esac
 }
@@ -154,11 +155,14 @@ machine_run()
 	"${machine}_start" 2>"$work/emulator" | watch_console || true
 	if [ ! -e "$work/status" ]; then
 		status=124
-		if [ -e "$work/stalled" ]; then
+		if [ -e "$work/stalled" ] && emulator_failed; then
+			status=126
+			say "$machine: $(cat "$work/stalled"), and the emulator itself is stuck; it ended with:"
+		elif [ -e "$work/stalled" ]; then
 			say "$machine: $(cat "$work/stalled"); it ended with:"
 		elif ((SECONDS - started >= deadline)); then
 			say "$machine: deadline of $deadline s reached; the console ended with:"
-		elif emulator_crashed; then
+		elif emulator_failed; then
 			status=126
 			say "$machine: the emulator itself crashed after $((SECONDS - started)) s; the console ended with:"
 		else
