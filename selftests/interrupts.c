@@ -642,7 +642,8 @@ TEST_F(chips, machine_checks_of_no_action)
 	EXPECT_EQ(value, 0);
 }
 
-#define PIT_DIVISOR	0x400	/* 858 us */
+/* 3.4 ms: slow enough for hosts in which a tick takes a millisecond, where one is owed. */
+#define PIT_DIVISOR	0x1000
 
 static u32 guest_pit(u64 arg)
 {
@@ -687,9 +688,6 @@ static u32 guest_pit(u64 arg)
 	return 0;
 }
 
-/* Slow enough for hosts in which a tick takes a millisecond: the owed ones must run out. */
-#define SLOW_DIVISOR	0x1000	/* 3.4 ms */
-
 /* How many ticks come in 80 ms, after some 200 in which none could. */
 static u32 guest_was_away(u64 ticks_of_80ms)
 {
@@ -698,8 +696,8 @@ static u32 guest_was_away(u64 ticks_of_80ms)
 	guest_handlers[PIC_BASE] = on_pic;
 	pic_init((u8)~BIT(0), 0xff);
 	outb(0x43, 0x34);
-	outb(0x40, SLOW_DIVISOR & 0xff);
-	outb(0x40, SLOW_DIVISOR >> 8);
+	outb(0x40, PIT_DIVISOR & 0xff);
+	outb(0x40, PIT_DIVISOR >> 8);
 	guest_sync(0);
 	start = __builtin_ia32_rdtsc();
 	sti();

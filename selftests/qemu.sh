@@ -158,6 +158,10 @@ traced() {
 networked() {
 	name=$1
 	shift
+	if [ ! -d /proc/sys/net/ipv4 ]; then
+		skipped "$1" "$name" "QEMU speaks with its commands by IP, which this kernel has not"
+		return
+	fi
 	head -c 1048576 /dev/urandom >"$out.sent"
 	sum=$(md5sum <"$out.sent")
 	net="user,id=net,restrict=on,guestfwd=tcp:10.0.2.100:8-cmd:cat $out.sent"
