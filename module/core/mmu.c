@@ -662,11 +662,7 @@ static enum outcome map(struct mk_vcpu *v, gfn_t gfn, u32 access, unsigned long 
 	if (write || may_write(vm, slot, host.entry))
 		writable = write_bits(vm, slot);
 	WRITE_ONCE(*entry, make_entry(vm, *hva, level, host.entry, host.level, writable));
-	/*
-	 * A page that comes in writable counts as written, also for a read, as with stock KVM:
-	 * what it holds was put there a moment ago, and most reads are followed by a write.
-	 */
-	if (writable && slot->dirty)
+	if (write && logs_by_faults(vm, slot))
 		mk_dirty_mark(v, slot, gfn - slot->gfn);
 	if (host.level == 1)
 		map_neighbours(vm, slot, gfn, entry, &host);
