@@ -242,11 +242,11 @@ TEST_F(caps, apic_bus_cycle)
 	EXPECT_EQ(enable(vm, cap.cap, ~0ull), -EINVAL);
 	close(vm);
 
-	/* 20 ms; the last reading may be some way behind. */
+	/* 20 ms of 40 ns, not of 1; on a slow host the first or last reading comes late. */
 	guest_create_cap(&g, WITH_IRQCHIP, &cap);
 	guest_call(&g, guest_counts, khz * 20);
 	count = guest_finish(&g);
-	EXPECT_GT(count, 20000000 / 40 * 9 / 10);
+	EXPECT_GT(count, 20000000 / 40 / 2);
 	EXPECT_LT(count, 20000000 / 40 * 2);
 	guest_destroy(&g);
 }
