@@ -330,12 +330,12 @@ static void emit_jump(struct stream *s)
 	}
 }
 
-/* MOV to a segment register with a number above 5 becomes LEA. */
 static bool has_rex_r(u8 prefix)
 {
 	return (prefix & 0xf4) == 0x44;
 }
 
+/* MOV to a segment register with a number above 5, or with REX.R, becomes LEA. */
 void spare_emulator(u8 *code, size_t bytes)
 {
 	if (!emulator_is_spared())

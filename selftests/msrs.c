@@ -12,6 +12,7 @@
 #define MSR_APIC_BASE		0x1b
 #define MSR_ARCH_CAPABILITIES	0x10a
 #define MSR_PERF_CAPABILITIES	0x345
+#define ARCH_CAP_RDCL_NO	BIT(0)
 #define CPUID7_ARCH_CAPABILITIES BIT(29)
 #define MSR_SYSENTER_CS		0x174
 #define MSR_SYSENTER_ESP	0x175
@@ -299,6 +300,19 @@ static void give_arch_capabilities(struct guest *g, bool give)
 	must(g->vcpu, KVM_SET_CPUID2, &list);
 }
 
+static bool host_is_safe_from(const char *flaw)
+{
+	char path[100], text[40] = "";
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/vulnerabilities/%s", flaw);
+	file = fopen(path, "r");
+	if (!file || !fgets(text, sizeof(text), file))
+		die("%s: %s", path, strerror(errno));
+	fclose(file);
+	return !strcmp(text, "Not affected\n");
+}
+
 TEST_F(msrs, arch_capabilities)
 {
 	struct guest *g = &self->g;
@@ -313,6 +327,7 @@ TEST_F(msrs, arch_capabilities)
 	must(g->kvm, KVM_GET_MSRS, &msrs);
 	EXPECT_EQ(get_msr(g, MSR_ARCH_CAPABILITIES, &value), 1);
 	EXPECT_EQ(value, msrs.entries[0].data);
+	EXPECT_EQ(value & ARCH_CAP_RDCL_NO ? 1 : 0, host_is_safe_from("meltdown"));
 	give_arch_capabilities(g, true);
 	/* A VMM takes away what another host will not have. */
 	value &= ~BIT(5);

@@ -40,8 +40,9 @@ static const struct feature_word {
 	  F(MOVBE) | F(POPCNT) | F(AES) | F(XSAVE) | F(AVX) | F(F16C) | F(RDRAND),
 	  F(HYPERVISOR) | F(X2APIC) },
 	{ 7, 0, EBX, CPUID_7_0_EBX,
-	  F(FSGSBASE) | F(BMI1) | F(AVX2) | F(FDP_EXCPTN_ONLY) | F(ZERO_FCS_FDS) | F(SMEP) | F(BMI2) | F(ERMS) | F(INVPCID) | F(AVX512F) |
-	  F(AVX512DQ) | F(RDSEED) | F(ADX) | F(SMAP) | F(AVX512IFMA) | F(CLFLUSHOPT) | F(CLWB) |
+	  F(FSGSBASE) | F(BMI1) | F(AVX2) | F(FDP_EXCPTN_ONLY) | F(ZERO_FCS_FDS) | F(SMEP) |
+	  F(BMI2) | F(ERMS) | F(INVPCID) | F(AVX512F) | F(AVX512DQ) |
+	  F(RDSEED) | F(ADX) | F(SMAP) | F(AVX512IFMA) | F(CLFLUSHOPT) | F(CLWB) |
 	  F(AVX512PF) | F(AVX512ER) | F(AVX512CD) | F(SHA_NI) | F(AVX512BW) | F(AVX512VL),
 	  F(TSC_ADJUST) },
 	{ 7, 0, ECX, CPUID_7_ECX,
@@ -132,7 +133,9 @@ static struct kvm_cpuid_entry2 *add(struct fill *f, u32 function, u32 index, boo
 	e->index = index;
 	if (indexed)
 		e->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
-	cpuid_count(function, index, &e->eax, &e->ebx, &e->ecx, &e->edx);
+	/* Beyond its last leaf a CPU may answer with another's content. */
+	if (function <= 0x80000000 || function <= cpuid_eax(0x80000000))
+		cpuid_count(function, index, &e->eax, &e->ebx, &e->ecx, &e->edx);
 	return e;
 }
 
@@ -280,8 +283,8 @@ static void add_hypervisor(struct fill *f)
 #define SRSO_NO			BIT(29)
 
 /*
- * AMD's own leaves. Those of the topology are there for the VMM to fill in, and the
- * last one also where the host's CPU has none: its kernel knows the answers.
+ * AMD's own leaves, also where the host's CPU has them not: those of the topology are
+ * the VMM's to fill in, and of the last one the host's kernel knows the answers.
  */
 static void add_amd(struct fill *f)
 {

@@ -14,6 +14,7 @@
 #include <asm/mtrr.h>
 
 #include "core/vcpu.h"
+#include "hw/compat.h"
 
 #define MSR_AMD_PATCH_LOADER	0xc0010020
 #define MSR_AMD_SYSCFG		0xc0010010
@@ -79,7 +80,7 @@ unsigned int mk_msr_feature_list(u32 *list, unsigned int max)
 
 static u64 default_ucode_rev(void)
 {
-	return boot_cpu_data.x86_vendor == X86_VENDOR_AMD ? 0x01000065 : 0x100000000ull;
+	return boot_cpu_data.x86_vendor == X86_VENDOR_INTEL ? 0x100000000ull : 0x01000065;
 }
 
 /*
@@ -93,7 +94,7 @@ static u64 default_ucode_rev(void)
 	 ARCH_CAP_MDS_NO | ARCH_CAP_PSCHANGE_MC_NO | ARCH_CAP_TAA_NO |			\
 	 ARCH_CAP_SBDR_SSDP_NO | ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO |			\
 	 ARCH_CAP_FB_CLEAR | ARCH_CAP_RRSBA | ARCH_CAP_BHI_NO | ARCH_CAP_PBRSB_NO |	\
-	 ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | ARCH_CAP_RFDS_CLEAR | BIT_ULL(62))
+	 ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | ARCH_CAP_RFDS_CLEAR)
 
 static u64 default_arch_capabilities(void)
 {
@@ -113,7 +114,7 @@ static u64 default_arch_capabilities(void)
 	val &= ARCH_CAP_FACTS;
 	for (i = 0; i < ARRAY_SIZE(known); i++)
 		val |= boot_cpu_has_bug(known[i].bug) ? 0 : known[i].safe;
-	return val;
+	return val | (mk_host_is_safe_from_its() ? ARCH_CAP_ITS_NO : 0);
 }
 
 int mk_msr_feature(u32 msr, u64 *val)

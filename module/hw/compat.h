@@ -190,6 +190,20 @@ static inline void mk_ibpb_before_user(void)
 #endif
 }
 
+/* Of indirect target selection the first kernels of both series do not know. */
+#ifndef ARCH_CAP_ITS_NO
+#define ARCH_CAP_ITS_NO	BIT_ULL(62)
+#endif
+
+static inline bool mk_host_is_safe_from_its(void)
+{
+#ifdef X86_BUG_ITS
+	return !boot_cpu_has_bug(X86_BUG_ITS);
+#else
+	return false;
+#endif
+}
+
 #endif /* __ASSEMBLY__ */
 /* kvm_run.immediate_exit, read once: 6.12 hides the plain name from the kernel. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 12, 0)

@@ -90,7 +90,8 @@ emulator_failed()
 {
 	[ -e "$work/emulator-status" ] || return
 	case $(cat "$work/emulator-status") in
-	132 | 134 | 135 | 136 | 137 | 139) ;;
+	132 | 134 | 135 | 136 | 139) ;;
+	137) [ -e "$work/stalled" ] ;;
 	*) return 1 ;;
 	esac
 }
