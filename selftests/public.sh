@@ -44,7 +44,7 @@ not_run() {
 		echo "needs performance counters, which are not there" ;;
 	debug_regs)
 		echo "no emulator of a CPU lets a debugger have INT3, under stock KVM neither" ;;
-	set_memory_region_test | ucna_injection_test)
+	set_memory_region_test | tsc_scaling_sync | ucna_injection_test)
 		[ "$MINIKVM_MACHINE" != vmx ] ||
 			echo "its guest spins with interrupts off, and Bochs holds the host's back then" ;;
 	demand_paging_test)
