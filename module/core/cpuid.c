@@ -119,7 +119,7 @@ struct fill {
 	bool full;
 };
 
-static struct kvm_cpuid_entry2 *add(struct fill *f, u32 function, u32 index, bool indexed)
+static struct kvm_cpuid_entry2 *add_empty(struct fill *f, u32 function, u32 index, bool indexed)
 {
 	struct kvm_cpuid_entry2 *e;
 
@@ -133,8 +133,15 @@ static struct kvm_cpuid_entry2 *add(struct fill *f, u32 function, u32 index, boo
 	e->index = index;
 	if (indexed)
 		e->flags = KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
-	/* Beyond its last leaf a CPU may answer with another's content. */
-	if (function <= 0x80000000 || function <= cpuid_eax(0x80000000))
+	return e;
+}
+
+/* As the host's CPU has it: empty beyond its last leaf, where it may answer with another's. */
+static struct kvm_cpuid_entry2 *add(struct fill *f, u32 function, u32 index, bool indexed)
+{
+	struct kvm_cpuid_entry2 *e = add_empty(f, function, index, indexed);
+
+	if (e && (function < 0x80000000 || function <= boot_cpu_data.extended_cpuid_level))
 		cpuid_count(function, index, &e->eax, &e->ebx, &e->ecx, &e->edx);
 	return e;
 }
@@ -211,11 +218,9 @@ static void add_basic(struct fill *f)
 			add_caches(f, 4);
 			break;
 		case 6:
-			e = add(f, 6, 0, false);
-			if (e) {
+			e = add_empty(f, 6, 0, false);
+			if (e)
 				e->eax = BIT(2);	/* ARAT: the APIC timer never stops */
-				e->ebx = e->ecx = e->edx = 0;
-			}
 			break;
 		case 7:
 			e = add(f, 7, 0, true);
@@ -241,9 +246,7 @@ static void add_basic(struct fill *f)
 			add_xstate(f);
 			break;
 		default:
-			e = add(f, function, 0, false);
-			if (e)
-				e->eax = e->ebx = e->ecx = e->edx = 0;
+			add_empty(f, function, 0, false);
 		}
 	}
 }
@@ -255,7 +258,7 @@ static void add_basic(struct fill *f)
 
 static void add_hypervisor(struct fill *f)
 {
-	struct kvm_cpuid_entry2 *e = add(f, KVM_CPUID_SIGNATURE, 0, false);
+	struct kvm_cpuid_entry2 *e = add_empty(f, KVM_CPUID_SIGNATURE, 0, false);
 
 	if (!e)
 		return;
@@ -263,7 +266,7 @@ static void add_hypervisor(struct fill *f)
 	e->ebx = SIGNATURE_EBX;
 	e->ecx = SIGNATURE_ECX;
 	e->edx = SIGNATURE_EDX;
-	e = add(f, KVM_CPUID_FEATURES, 0, false);
+	e = add_empty(f, KVM_CPUID_FEATURES, 0, false);
 	if (e) {
 		e->eax = BIT(KVM_FEATURE_CLOCKSOURCE) | BIT(KVM_FEATURE_CLOCKSOURCE2) |
 			 BIT(KVM_FEATURE_NOP_IO_DELAY) | BIT(KVM_FEATURE_CLOCKSOURCE_STABLE_BIT) |
@@ -271,7 +274,6 @@ static void add_hypervisor(struct fill *f)
 			 BIT(KVM_FEATURE_PV_SCHED_YIELD) | BIT(KVM_FEATURE_PV_EOI);
 		if (mk_steal_possible())
 			e->eax |= BIT(KVM_FEATURE_STEAL_TIME) | BIT(KVM_FEATURE_PV_TLB_FLUSH);
-		e->ebx = e->ecx = e->edx = 0;
 	}
 }
 
@@ -297,9 +299,7 @@ static void add_amd(struct fill *f)
 		e->ebx = e->ecx = e->edx = 0;
 	}
 	add_caches(f, 0x8000001d);
-	e = add(f, 0x8000001e, 0, false);
-	if (e)
-		e->eax = e->ebx = e->ecx = e->edx = 0;
+	add_empty(f, 0x8000001e, 0, false);
 	e = add(f, 0x80000021, 0, false);
 	if (e) {
 		e->eax &= NO_NESTED_DATA_BP | LFENCE_SERIALIZES | NULL_CLEARS_BASE | SRSO_NO;
@@ -347,17 +347,12 @@ static void add_extended(struct fill *f)
 /* What a guest may execute although the host's CPU could not: nothing. */
 static void add_emulated(struct fill *f)
 {
-	static const u32 functions[] = { 0, 1, 7 };
-	struct kvm_cpuid_entry2 *e;
-	int i;
+	struct kvm_cpuid_entry2 *e = add_empty(f, 0, 0, false);
 
-	for (i = 0; i < ARRAY_SIZE(functions); i++) {
-		e = add(f, functions[i], 0, functions[i] == 7);
-		if (!e)
-			return;
-		e->eax = functions[i] ? 0 : 7;
-		e->ebx = e->ecx = e->edx = 0;
-	}
+	if (e)
+		e->eax = 7;
+	add_empty(f, 1, 0, false);
+	add_empty(f, 7, 0, true);
 }
 
 int mk_cpuid_supported(struct kvm_cpuid_entry2 *entries, u32 *nent, bool emulated)
