@@ -156,16 +156,13 @@ machine_run()
 	"${machine}_start" 2>"$work/emulator" | watch_console || true
 	if [ ! -e "$work/status" ]; then
 		status=124
-		if [ -e "$work/stalled" ] && emulator_failed; then
+		if emulator_failed; then
 			status=126
-			say "$machine: $(cat "$work/stalled"), and the emulator itself is stuck; it ended with:"
+			say "$machine: the emulator itself failed after $((SECONDS - started)) s; the console ended with:"
 		elif [ -e "$work/stalled" ]; then
 			say "$machine: $(cat "$work/stalled"); it ended with:"
 		elif ((SECONDS - started >= deadline)); then
 			say "$machine: deadline of $deadline s reached; the console ended with:"
-		elif emulator_failed; then
-			status=126
-			say "$machine: the emulator itself crashed after $((SECONDS - started)) s; the console ended with:"
 		else
 			status=125
 			say "$machine: L1 died after $((SECONDS - started)) s; the console ended with:"
