@@ -453,29 +453,14 @@ static u64 bench_irqfd(void)
 	return bench_eventfd(guest_irqfd_batch, 0x80, 1, KVM_IOEVENTFD_FLAG_PIO, 40);
 }
 
-/* The capability, not GET_SUPPORTED_CPUID, says that it is there. */
-static void enable_deadline_timer(struct guest *g)
-{
-	static struct {
-		struct kvm_cpuid2 header;
-		struct kvm_cpuid_entry2 entries[256];
-	} cpuid;
-
-	cpuid.header.nent = ARRAY_SIZE(cpuid.entries);
-	must(g->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
-	for (u32 i = 0; i < cpuid.header.nent; i++)
-		if (cpuid.entries[i].function == 1)
-			cpuid.entries[i].ecx |= BIT(24);
-	must(g->vcpu, KVM_SET_CPUID2, &cpuid);
-}
-
 static u64 bench_timer(u32 (*function)(u64))
 {
 	u64 best = NOT_MEASURED;
 	struct guest g;
 
 	guest_create(&g, WITH_IRQCHIP);
-	enable_deadline_timer(&g);
+	/* The capability, not GET_SUPPORTED_CPUID, says that the deadline timer is there. */
+	guest_change_cpuid(&g, 1, ECX, 0, BIT(24));
 	for (int batch = 0; batch < BATCHES; batch++)
 		best = min(best, run_batch(&g, function) / OPS);
 	guest_destroy(&g);

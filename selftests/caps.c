@@ -116,23 +116,11 @@ static u32 both(u32 vector, bool listed)
 	return vector | vector << 12 | (u32)listed << 31;
 }
 
-static void give_cpuid(struct guest *g, u32 clear, u32 set)
-{
-	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entry[256]; } list;
-
-	list.head.nent = 256;
-	must(g->kvm, KVM_GET_SUPPORTED_CPUID, &list);
-	for (u32 i = 0; i < list.head.nent; i++)
-		if (list.entry[i].function == 1)
-			list.entry[i].ecx = (list.entry[i].ecx & ~clear) | set;
-	must(g->vcpu, KVM_SET_CPUID2, &list);
-}
-
 TEST_F(caps, monitor_and_mwait)
 {
 	struct guest *g = &self->g;
 
-	give_cpuid(g, CPUID1_MONITOR, 0);
+	guest_change_cpuid(g, 1, ECX, CPUID1_MONITOR, 0);
 	guest_call(g, guest_waits, false);
 	EXPECT_EQ(guest_finish(g), both(NO_FAULT, false));
 	/* MISC_ENABLE is a word like any other. */
@@ -282,7 +270,7 @@ TEST_F(caps, apic_page_of_an_x2apic)
 {
 	struct guest *g = &self->g;
 
-	give_cpuid(g, 0, BIT(21));
+	guest_change_cpuid(g, 1, ECX, 0, BIT(21));
 	guest_call(g, guest_reads_apic_page, 0);
 	EXPECT_EQ(guest_finish(g), ~0u);
 	EXPECT_EQ(enable(g->vm, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_LAPIC_MMIO_HOLE), 0);
@@ -514,7 +502,6 @@ TEST_F(caps, cpuid_without_room)
 	struct guest *g = &self->g;
 	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entry[256]; } list;
 
-	give_cpuid(g, 0, 0);
 	list.head.nent = 1;
 	EXPECT_EQ(outcome(ioctl(g->vcpu, KVM_GET_CPUID2, &list)), -E2BIG);
 	EXPECT_EQ(list.head.nent, 1);
@@ -526,22 +513,14 @@ TEST_F(caps, cpuid_without_room)
 /* What a VMM fills in about topology and caches has to be there to be filled in. */
 TEST_F(caps, cpuid_of_amd)
 {
-	u32 vendor[4], last[4], topology[4] = {};
-	struct guest *g = &self->g;
-	struct { struct kvm_cpuid2 head; struct kvm_cpuid_entry2 entry[256]; } list;
-	bool found = false;
+	u32 vendor[4], last[4], topology[4];
 
 	device_cpuid(0, vendor);
 	if (vendor[1] != 0x68747541)	/* "Auth" */
 		SKIP(return, "not an AMD CPU");
 	device_cpuid(0x80000000, last);
 	EXPECT_GE(last[0], 0x8000001e);
-	list.head.nent = 256;
-	must(g->kvm, KVM_GET_SUPPORTED_CPUID, &list);
-	for (u32 i = 0; i < list.head.nent; i++)
-		found |= list.entry[i].function == 0x8000001e;
-	EXPECT_TRUE(found);
-	device_cpuid(0x8000001e, topology);
+	EXPECT_TRUE(device_cpuid(0x8000001e, topology));
 	EXPECT_EQ(topology[0] | topology[1], 0);
 }
 
@@ -622,7 +601,6 @@ TEST_F(caps, directed_yield)
 {
 	struct guest *g = &self->g;
 
-	give_cpuid(g, 0, 0);
 	guest_call(g, guest_yields, 0);
 	EXPECT_EQ(guest_finish(g), 0);
 	guest_call(g, guest_yields, 0x12345);

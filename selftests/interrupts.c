@@ -561,18 +561,7 @@ TEST_F(chips, tsc_deadline)
 	if (!device_has(KVM_CAP_TSC_DEADLINE_TIMER))
 		SKIP(return, "no TSC deadline timer");
 	/* The capability, not GET_SUPPORTED_CPUID, says that it is there. */
-	{
-		static struct {
-			struct kvm_cpuid2 header;
-			struct kvm_cpuid_entry2 entries[256];
-		} cpuid = { .header.nent = 256 };
-
-		must(g->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
-		for (u32 i = 0; i < cpuid.header.nent; i++)
-			if (cpuid.entries[i].function == 1)
-				cpuid.entries[i].ecx |= BIT(24);
-		must(g->vcpu, KVM_SET_CPUID2, &cpuid);
-	}
+	guest_change_cpuid(g, 1, ECX, 0, BIT(24));
 	guest_call(g, guest_tsc_deadline, 0);
 	EXPECT_EQ(guest_finish(g), 0);
 }

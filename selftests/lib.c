@@ -71,20 +71,24 @@ bool device_has(int cap)
 	return ret > 0;
 }
 
-void device_cpuid(u32 function, u32 regs[4])
+bool device_cpuid(u32 function, u32 regs[4])
 {
 	struct {
 		struct kvm_cpuid2 head;
 		struct kvm_cpuid_entry2 entries[256];
 	} cpuid = { .head.nent = 256 };
 	int fd = device_open();
+	bool found = false;
 
 	must(fd, KVM_GET_SUPPORTED_CPUID, &cpuid);
 	close(fd);
 	memset(regs, 0, 4 * sizeof(*regs));
 	for (u32 i = 0; i < cpuid.head.nent; i++)
-		if (cpuid.entries[i].function == function && !cpuid.entries[i].index)
+		if (cpuid.entries[i].function == function && !cpuid.entries[i].index) {
 			memcpy(regs, &cpuid.entries[i].eax, 4 * sizeof(*regs));
+			found = true;
+		}
+	return found;
 }
 
 int device_lists_msr(u32 index)
@@ -161,19 +165,33 @@ int guest_slot(struct guest *g, u32 slot, u64 gpa, void *hva, u64 bytes,
 	return outcome(ioctl(g->vm, KVM_SET_USER_MEMORY_REGION, &region));
 }
 
+static void give_cpuid(int kvm, int vcpu, u32 function, u32 reg, u32 clear, u32 set)
+{
+	struct {
+		struct kvm_cpuid2 head;
+		struct kvm_cpuid_entry2 entries[256];
+	} cpuid = { .head.nent = 256 };
+
+	must(kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
+	for (u32 i = 0; i < cpuid.head.nent; i++)
+		if (cpuid.entries[i].function == function && !cpuid.entries[i].index) {
+			u32 *bits = &cpuid.entries[i].eax + reg;
+
+			*bits = (*bits & ~clear) | set;
+		}
+	must(vcpu, KVM_SET_CPUID2, &cpuid);
+}
+
+void guest_change_cpuid(struct guest *g, u32 function, u32 reg, u32 clear, u32 set)
+{
+	give_cpuid(g->kvm, g->vcpu, function, reg, clear, set);
+}
+
 int guest_add_vcpu(struct guest *g, unsigned int id)
 {
-	enum { ENTRIES = 256 };
-	struct kvm_cpuid2 *cpuid;
 	int vcpu = must(g->vm, KVM_CREATE_VCPU, id);
 
-	cpuid = calloc(1, sizeof(*cpuid) + ENTRIES * sizeof(cpuid->entries[0]));
-	if (!cpuid)
-		die("out of memory");
-	cpuid->nent = ENTRIES;
-	must(g->kvm, KVM_GET_SUPPORTED_CPUID, cpuid);
-	must(vcpu, KVM_SET_CPUID2, cpuid);
-	free(cpuid);
+	give_cpuid(g->kvm, vcpu, 0, 0, 0, 0);
 	return vcpu;
 }
 

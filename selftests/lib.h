@@ -124,8 +124,8 @@ int device_open(void);
 bool device_has(int cap);
 /* Does the CPU keep local APICs in x2APIC mode by itself (APICv)? */
 bool device_has_apicv(void);
-/* What GET_SUPPORTED_CPUID says of a leaf, sub-leaf 0: eax to edx; 0: nothing. */
-void device_cpuid(u32 function, u32 regs[4]);
+/* What GET_SUPPORTED_CPUID says of a leaf, sub-leaf 0: eax to edx; 0 and false: nothing. */
+bool device_cpuid(u32 function, u32 regs[4]);
 /* How often GET_MSR_INDEX_LIST names it. */
 int device_lists_msr(u32 index);
 /* What is minikvm's alone is skipped on stock KVM. */
@@ -150,6 +150,9 @@ void guest_create_cap(struct guest *g, unsigned int with, const struct kvm_enabl
 void guest_destroy(struct guest *g);
 /* Add a vCPU to g->vm; the caller closes the descriptor. */
 int guest_add_vcpu(struct guest *g, unsigned int id);
+enum { EAX, EBX, ECX, EDX };
+/* Give the first vCPU what the device supports, but for bits of register @reg (EAX to EDX). */
+void guest_change_cpuid(struct guest *g, u32 function, u32 reg, u32 clear, u32 set);
 /* KVM_SET_USER_MEMORY_REGION: 0 or -errno.  bytes == 0 deletes. */
 int guest_slot(struct guest *g, u32 slot, u64 gpa, void *hva, u64 bytes,
 	       u32 flags);

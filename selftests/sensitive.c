@@ -638,17 +638,9 @@ static u32 guest_without_umip(u64 arg)
 
 TEST_F(sensitive, umip_is_not_for_all)
 {
-	struct {
-		struct kvm_cpuid2 head;
-		struct kvm_cpuid_entry2 entries[256];
-	} cpuid = { .head.nent = 256 };
 	struct guest *g = &self->g;
 
-	must(g->kvm, KVM_GET_SUPPORTED_CPUID, &cpuid);
-	for (u32 i = 0; i < cpuid.head.nent; i++)
-		if (cpuid.entries[i].function == 7 && !cpuid.entries[i].index)
-			cpuid.entries[i].ecx &= ~CPUID_7_UMIP;
-	must(g->vcpu, KVM_SET_CPUID2, &cpuid);
+	guest_change_cpuid(g, 7, ECX, CPUID_7_UMIP, 0);
 	guest_call(g, guest_without_umip, 0);
 	EXPECT_EQ(guest_finish(g), 0);
 }
